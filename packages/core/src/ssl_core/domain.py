@@ -1,0 +1,78 @@
+"""A domain: the one object a package exports. Commands, contract tests and experiments walk it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ssl_core.batch import Reader, Source
+from ssl_core.recipe import Data
+from ssl_core.registry import Registry
+from ssl_core.views import ViewPolicy
+
+
+class Domain(ABC):
+    """Files, views, encoders and own methods of one kind of data.
+
+    A subclass sets `name`, `package` and the three registries, and implements the five abstract
+    methods. Factories in the registries are called as
+
+        views:    factory(spec, **options) -> ViewPolicy
+        encoders: factory(spec, **options) -> nn.Module with `embed_dim`, returning `Features`
+        methods:  factory(encoder, views, **options) -> Method
+
+    where `spec` is `Reader.spec`, JSON facts of the data.
+    """
+
+    name: str
+    """The word in `ssl-<name>`."""
+    package: str
+    """The import name, whose `recipes/` folder holds the YAML recipes."""
+    sample_kind: str = "samples"
+    """What one record is called in messages: images, graphs, documents."""
+    views: Registry
+    encoders: Registry
+    methods: Registry
+
+    @abstractmethod
+    def open(self, data: Data) -> Source:
+        """The source behind `data.path` (never None here); raises `UserError` on bad input."""
+
+    @abstractmethod
+    def fit_reader(self, source: Source, data: Data) -> Reader:
+        """A reader for this source: measures channels and sizes, trains a tokenizer."""
+
+    @abstractmethod
+    def load_reader(self, folder: Path) -> Reader:
+        """The reader that `Reader.save` wrote into a run folder."""
+
+    @abstractmethod
+    def samples(self, folder: Path, *, count: int, seed: int) -> None:
+        """Writes a small labelled set of real files into an empty folder."""
+
+    @property
+    @abstractmethod
+    def default_count(self) -> int:
+        """How many samples the embedded default data has."""
+
+    def create_views(
+        self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> ViewPolicy:
+        """A registered view policy for data with these facts."""
+        policy: ViewPolicy = self.views.build(name, spec, options=options)
+        return policy
+
+    def create_encoder(
+        self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> nn.Module:
+        """A registered encoder for data with these facts."""
+        encoder: nn.Module = self.encoders.build(name, spec, options=options)
+        return encoder
+
+    def encoder_names(self) -> list[str]:
+        """Every name `create_encoder` takes, for listings and did-you-mean."""
+        return sorted(self.encoders)

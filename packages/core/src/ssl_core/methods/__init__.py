@@ -1,0 +1,22 @@
+"""Methods: one file each, named by their papers.
+
+`METHODS` lists what the core offers; a domain declares those that make sense for it with
+`pick(...)` and adds its own.
+"""
+
+from __future__ import annotations
+
+METHODS = {
+    "simclr": "ssl_core.methods.simclr:SimCLR",
+    "byol": "ssl_core.methods.byol:BYOL",
+    "dino": "ssl_core.methods.dino:DINO",
+    "barlow_twins": "ssl_core.methods.barlow_twins:BarlowTwins",
+    "vicreg": "ssl_core.methods.vicreg:VICReg",
+    "mae": "ssl_core.methods.mae:MAE",
+    "simmim": "ssl_core.methods.simmim:SimMIM",
+}
+
+
+def pick(*names: str) -> dict[str, str]:
+    """Registry entries of core methods by name."""
+    return {name: METHODS[name] for name in names}

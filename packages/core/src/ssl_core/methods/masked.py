@@ -1,0 +1,98 @@
+"""Masked prediction, written once: masker, encoder, decoder, target, loss.
+
+MAE, SimMIM, BERT's MLM and GraphMAE are this class with different parts. The order of one step:
+
+    tokens = encoder.tokenize(view)         content, before any learned layer
+    mask = masker(view.rng, ...)            made once, used by everything below
+    target = target(tokens, mask)           no gradient
+    tokens = corrupt(tokens, mask, rng)     optional: swaps content (BERT's random words)
+    features = encoder.encode(tokens, mask) hidden tokens dropped or replaced
+    prediction = decoder(features, mask, tokens)
+    loss(prediction, target, mask)          over hidden tokens only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core.encoder import Features, Tokens
+from ssl_core.methods.base import Loss, Method
+from ssl_core.networks.dropout import dropout_keys
+from ssl_core.networks.masks import Mask, Masker
+from ssl_core.rng import Rng
+from ssl_core.views import View, ViewPolicy
+
+Target = Callable[[Tokens, Mask], Tensor]
+Corruption = Callable[[Tokens, Mask, Rng], Tokens]
+Reconstruction = Callable[[Tensor, Tensor, Mask], Tensor]
+
+
+@dataclass
+class Prediction:
+    """What a masked method compares, for one view."""
+
+    predicted: Tensor
+    """`[B, N, T]` (or logits `[B, N, V]`)."""
+    target: Tensor
+    """`[B, N, T]` (or ids `[B, N]`), without gradient."""
+    mask: Mask
+    valid: Tensor | None
+
+
+class MaskedModel(Method):
+    """Predict the content of hidden tokens.
+
+    `decoder(features, mask, tokens) -> [B, N, T]` is a module; `target`, `corrupt` and
+    `reconstruction` are functions of tensors. `reconstruction(predicted, target, mask)` returns
+    the mean loss over hidden tokens of the batch.
+    """
+
+    batch_coupled = False
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        views: ViewPolicy,
+        *,
+        masker: Masker,
+        decoder: nn.Module,
+        target: Target,
+        reconstruction: Reconstruction,
+        corrupt: Corruption | None = None,
+    ) -> None:
+        super().__init__(encoder, views)
+        for needed in ("tokenize", "encode", "token_dim"):
+            if not hasattr(encoder, needed):
+                raise ValueError(
+                    f"masked methods need a token encoder (with `{needed}`), "
+                    f"got {type(encoder).__name__}; choose a ViT, a graph or a text encoder"
+                )
+        self.masker = masker
+        self.decoder = decoder
+        self.target = target
+        self.reconstruction = reconstruction
+        self.corrupt = corrupt
+
+    def encode(self, views: Sequence[View]) -> list[Prediction]:
+        return [self._predict(view) for view in views]
+
+    def _predict(self, view: View) -> Prediction:
+        tokens: Tokens = self.encoder.tokenize(view.data)  # type: ignore[operator]
+        maskable = tokens.valid if tokens.maskable is None else tokens.maskable
+        count = tokens.values.shape[1]
+        mask = self.masker(view.rng, count, grid=tokens.grid, maskable=maskable)
+        with torch.no_grad():
+            target = self.target(tokens, mask)
+        shown = tokens if self.corrupt is None else self.corrupt(tokens, mask, view.rng)
+        with dropout_keys(view.rng):
+            features: Features = self.encoder.encode(shown, mask)  # type: ignore[operator]
+            predicted = self.decoder(features, mask, shown)
+        return Prediction(predicted, target, mask, tokens.valid)
+
+    def loss(self, reps: list[Prediction]) -> Loss:
+        losses = [self.reconstruction(rep.predicted, rep.target, rep.mask) for rep in reps]
+        return Loss.of(reconstruction=torch.stack(losses).mean())

@@ -1,0 +1,64 @@
+"""Dropout keyed by sample: the same mask whatever the batch split, world size or device."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+from torch import Tensor, nn
+
+from ssl_core.rng import Rng
+
+_KEYS: ContextVar[Rng | None] = ContextVar("dropout keys", default=None)
+
+
+@contextlib.contextmanager
+def dropout_keys(rng: Rng) -> Iterator[None]:
+    """While active, every `KeyedDropout` draws from `rng` (one key a row of its input)."""
+    token = _KEYS.set(rng)
+    try:
+        yield
+    finally:
+        _KEYS.reset(token)
+
+
+class KeyedDropout(nn.Module):
+    """Dropout (Srivastava et al. 2014) whose mask is a pure function of the sample's key.
+
+    `stream` must differ between the layers of a network; `key_dropout` numbers them. Raises
+    `RuntimeError` in training mode outside `dropout_keys`, rather than fall back to global state.
+    """
+
+    def __init__(self, p: float, *, stream: str) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout probability must lie in [0, 1), got {p}")
+        self.p = p
+        self.stream = stream
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.p == 0 or not self.training:
+            return x
+        rng = _KEYS.get()
+        if rng is None or len(rng) != x.shape[0]:
+            have = "none" if rng is None else f"{len(rng)}"
+            raise RuntimeError(f"dropout needs one key per row: {x.shape[0]} rows, {have} keys")
+        kept = rng.uniform(f"dropout {self.stream}", *x.shape[1:]) >= self.p
+        return x * kept.to(x.dtype).div_(1 - self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, stream={self.stream!r}"
+
+
+def key_dropout(module: nn.Module) -> int:
+    """Replaces every `nn.Dropout` inside `module` by a keyed one, in place; returns how many."""
+    found = [
+        (parent, name, child, f"{prefix}.{name}")
+        for prefix, parent in module.named_modules()
+        for name, child in parent.named_children()
+        if isinstance(child, nn.Dropout)
+    ]
+    for parent, name, child, path in found:
+        setattr(parent, name, KeyedDropout(child.p, stream=path))
+    return len(found)

@@ -1,0 +1,116 @@
+"""A recipe: the validated, serialisable description of a run. A published system is one."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Section(BaseModel):
+    """Unknown keys are errors: a typo must never be ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Named(BaseModel):
+    """A registered name and the options its factory takes: `{name: simclr, temperature: 0.1}`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Data(_Section):
+    """Where records come from and which are held out."""
+
+    path: str | None = None
+    """Folder, file list, manifest, `shards-*.tar`, `hf:NAME`; None is the embedded data."""
+    format: str = "auto"
+    """Which source reads `path`; "auto" decides by what is there."""
+    holdout: float = Field(0.2, ge=0, lt=1)
+    """Share of records kept from training for evaluation, chosen by a hash of their keys."""
+    limit: int | None = Field(None, ge=1)
+    """Use at most this many records."""
+    cache: Literal["auto", "memory", "none"] = "auto"
+    """Keep decoded samples: "auto" does when they fit in `cache_bytes`."""
+    cache_bytes: int = Field(2 * 1024**3, ge=0)
+    workers: int = Field(2, ge=0)
+    """Decoding threads (or processes); 0 decodes in the training loop."""
+    worker_kind: Literal["thread", "process"] = "thread"
+    max_corrupt: float = Field(0.05, ge=0, le=1)
+    """Abort when a larger share of the samples seen was unreadable."""
+    options: dict[str, Any] = {}
+    """What only one domain's reader takes (text length, pixel cap...)."""
+
+
+class Optimizer(_Section):
+    """The optimiser and its schedules; rates are for `batch_size`, not per 256."""
+
+    name: Literal["adamw", "sgd", "lars"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    weight_decay_end: float | None = Field(None, ge=0)
+    """Final weight decay of a cosine (DINO); None keeps it constant."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the run spent in linear warm-up."""
+    end_lr: float = Field(0.0, ge=0)
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    clip: float | None = Field(None, gt=0)
+    """Largest global gradient norm."""
+
+
+class Train(_Section):
+    """The engine's settings."""
+
+    steps: int = Field(1000, ge=1)
+    batch_size: int = Field(128, ge=2)
+    """Global batch: over all ranks and accumulation steps."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches per step; only for methods whose loss is a mean over samples."""
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    deterministic: bool = True
+    """Bit-identical repeats on one kind of hardware."""
+    channels_last: bool = True
+    log_every: int = Field(20, ge=1)
+    save_every: int = Field(500, ge=1)
+    keep: int = Field(2, ge=1)
+    """Newest checkpoints kept, besides the best one."""
+    max_skipped: int = Field(10, ge=1)
+    """Abort after this many non-finite steps in a row."""
+
+
+class Evaluation(_Section):
+    """What is measured after training (and every `every` steps, when set)."""
+
+    k: int = Field(20, ge=1)
+    temperature: float = Field(0.07, gt=0)
+    every: int | None = Field(None, ge=1)
+    probe: bool = False
+    """Also fit a linear probe."""
+    limit: int = Field(10_000, ge=1)
+    """At most this many records in each of bank and queries."""
+
+
+class Recipe(_Section):
+    """One run."""
+
+    domain: str
+    description: str = ""
+    data: Data = Data()
+    views: Named
+    encoder: Named
+    method: Named
+    optimizer: Optimizer = Optimizer()
+    train: Train = Train()
+    evaluation: Evaluation = Evaluation()

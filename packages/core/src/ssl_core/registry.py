@@ -1,0 +1,57 @@
+"""Names of a domain's encoders, views and methods, imported only when one is built."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ssl_core.errors import UserError, unknown
+
+
+class Registry(Mapping[str, str]):
+    """Name -> "module:attribute". Walking it imports nothing; `build` imports one module."""
+
+    def __init__(self, what: str, entries: Mapping[str, str]) -> None:
+        self.what = what
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> str:
+        if name not in self._entries:
+            raise unknown(self.what, name, self._entries)
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def load(self, name: str) -> Callable[..., Any]:
+        """The class or function behind a name."""
+        module, _, attribute = self[name].partition(":")
+        factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        return factory
+
+    def build(self, name: str, *args: Any, options: Mapping[str, Any]) -> Any:
+        """Calls the factory with keyword `options`, each checked against its signature."""
+        factory = self.load(name)
+        check_options(f"{self.what} {name}", factory, options, positional=len(args))
+        try:
+            return factory(*args, **options)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{self.what} {name}: {error}") from error
+
+
+def check_options(
+    what: str, factory: Callable[..., Any], options: Mapping[str, Any], *, positional: int
+) -> None:
+    """Raises `UserError` for an option that `factory` does not take by keyword."""
+    parameters = list(inspect.signature(factory).parameters.values())[positional:]
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    allowed = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    for name in options:
+        if name not in allowed:
+            raise unknown(f"{what} option", name, allowed)
