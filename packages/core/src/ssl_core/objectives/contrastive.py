@@ -1,0 +1,189 @@
+"""Contrastive losses: one core, -(agreement with positives) + log sum over candidates."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_core.distributed import all_sum, rank
+from ssl_core.distributed import gather as gather_rows
+from ssl_core.objectives.partition import log_partition
+from ssl_core.objectives.precision import full_precision
+
+
+@full_precision
+def nt_xent(
+    *views: Tensor,
+    temperature: float | Tensor = 0.1,
+    gather: bool = True,
+    decoupled: bool = False,
+    positives: Literal["mean", "sum"] = "mean",
+    weight_sigma: float | None = None,
+    weight_gradient: bool = False,
+) -> Tensor:
+    """Normalised temperature-scaled cross-entropy (SimCLR: Chen et al. 2020, eq. 1).
+
+    For each of the V B embeddings i: -s_ip / T + log sum_{k != i} exp(s_ik / T) with cosines s;
+    the mean over its V - 1 positives p (the same sample in the other views), then over i.
+
+    Arguments:
+        views: V >= 2 tensors `[B, D]`, normalised inside; row b of each is one sample.
+        temperature: T > 0; a tensor may be learned.
+        gather: negatives also from the other replicas.
+        decoupled: the positives leave the sum (DCL: Yeh et al. 2022).
+        positives: with more than two views, "mean" of the per-positive losses, or log of their
+            "sum" of exponentials as solo-learn has it.
+        weight_sigma: with two views, weighs each positive by 2 - B softmax(s / sigma) (DCLW); the
+            paper's sigma is 0.5. `weight_gradient` lets the gradient through the weight.
+
+    Two views give GRACE's loss with inter- and intra-view negatives. Collapsed value:
+    log(V B - 1), decoupled log(V B - V), with B counted over replicas when gathering.
+    """
+    if len(views) < 2 or any(z.dim() != 2 or z.shape != views[0].shape for z in views):
+        shapes = ", ".join(str(tuple(z.shape)) for z in views)
+        raise ValueError(f"nt_xent: at least two views of one shape [B, D] needed, got {shapes}")
+    if weight_sigma is not None and len(views) != 2:
+        raise ValueError(f"nt_xent: weight_sigma is defined for two views, got {len(views)}")
+    _check_temperature("nt_xent", temperature)
+    z = torch.stack([F.normalize(view, dim=1) for view in views], dim=1)  # [B, V, D]
+    batch, count, _ = z.shape
+    everyone = gather_rows(z) if gather else z  # [W B, V, D]
+    if decoupled and everyone.shape[0] < 2:
+        raise ValueError("nt_xent: without its positives one sample has no negatives; batch >= 2")
+    first = rank() * batch * count if gather else 0
+    own = torch.arange(first, first + batch * count, device=z.device).unsqueeze(1)  # [B V, 1]
+    if decoupled:
+        # The V columns of the sample itself: the anchor and its positives.
+        view = torch.arange(count, device=z.device)
+        own = own - own % count + view  # [B V, V]
+    similar = _other_views(z) / temperature  # [B V, V - 1]
+    agreement = similar.mean(1) if positives == "mean" else similar.logsumexp(1)  # [B V]
+    if weight_sigma is not None:
+        cosine = _other_views(z).squeeze(1)
+        weight = _von_mises_weight(cosine, sigma=weight_sigma, count=count, gather=gather)
+        agreement = agreement * (weight if weight_gradient else weight.detach())
+    return _contrast(z.flatten(0, 1) / temperature, agreement, everyone.flatten(0, 1), own)
+
+
+@full_precision
+def info_nce(
+    queries: Tensor,
+    keys: Tensor,
+    *,
+    temperature: float | Tensor = 0.1,
+    symmetric: bool = True,
+    negatives: Tensor | None = None,
+    in_batch: bool = True,
+    decoupled: bool = False,
+    gather: bool = True,
+) -> Tensor:
+    """InfoNCE (van den Oord et al. 2018, eq. 4): the key of a query among many candidates.
+
+    -s_ii / T + log sum_j exp(s_ij / T) over keys j with cosines s, mean over queries.
+
+    Arguments:
+        queries, keys: `[B, D]`, row by row the same sample; normalised inside. Gradients flow to
+            both: detach the keys of a momentum encoder.
+        temperature: T > 0; a tensor may be learned (CLIP).
+        symmetric: half of both directions (MoCo v3, CLIP); otherwise queries are the anchors and
+            keys never are (SimCSE, GraphCL).
+        negatives: `[K, D]` further candidates of every query, normalised inside (a queue, hard
+            negatives); only with `symmetric=False`.
+        in_batch: the other samples' keys are candidates too; MoCo has only `negatives`.
+        decoupled: the positive leaves the sum (DCL, GraphCL).
+        gather: keys also from the other replicas.
+
+    Collapsed value: log B, decoupled log(B - 1), with K negatives alone log(K + 1).
+    """
+    _check_info_nce(queries, keys, symmetric, negatives, in_batch)
+    _check_temperature("info_nce", temperature)
+    q, k = F.normalize(queries, dim=1), F.normalize(keys, dim=1)
+    agreement = (q * k).sum(1) / temperature  # [B]
+    far = None if negatives is None else F.normalize(negatives, dim=1)
+    if not in_batch:
+        assert far is not None, "checked above"
+        joined = None if decoupled else agreement.unsqueeze(1)
+        return _contrast(q / temperature, agreement, far, None, joined)
+    loss = _one_way(q / temperature, agreement, k, far, decoupled=decoupled, gather=gather)
+    if not symmetric:
+        return loss
+    back = _one_way(k / temperature, agreement, q, None, decoupled=decoupled, gather=gather)
+    return (loss + back) / 2
+
+
+def _one_way(
+    anchors: Tensor,
+    agreement: Tensor,
+    candidates: Tensor,
+    negatives: Tensor | None,
+    *,
+    decoupled: bool,
+    gather: bool,
+) -> Tensor:
+    """Anchors `[B, D]` against all replicas' candidates, and against `negatives`."""
+    batch = anchors.shape[0]
+    everyone = gather_rows(candidates) if gather else candidates  # [W B, D]
+    first = rank() * batch if gather else 0
+    if negatives is not None:
+        everyone = torch.cat([everyone, negatives])
+    if decoupled and everyone.shape[0] < 2:
+        raise ValueError("info_nce: without its positive one sample has no negatives; batch >= 2")
+    own = torch.arange(first, first + batch, device=anchors.device).unsqueeze(1)  # [B, 1]
+    return _contrast(anchors, agreement, everyone, own if decoupled else None)
+
+
+def _contrast(
+    anchors: Tensor,
+    agreement: Tensor,
+    candidates: Tensor,
+    excluded: Tensor | None,
+    extra: Tensor | None = None,
+) -> Tensor:
+    """Mean over anchors of log_partition - agreement; see `log_partition` for the shapes."""
+    weights = torch.full_like(anchors[:, 0], 1 / anchors.shape[0]).detach()
+    partition = log_partition(anchors, candidates, weights=weights, excluded=excluded, extra=extra)
+    return partition - agreement.mean()
+
+
+def _other_views(z: Tensor) -> Tensor:
+    """Cosines of each view with the other views of its sample, `[B, V, D] -> [B V, V - 1]`."""
+    batch, count, _ = z.shape
+    cosine = z @ z.transpose(1, 2)  # [B, V, V]
+    view = torch.arange(count, device=z.device).unsqueeze(1)
+    others = (view + view[1:].T) % count  # [V, V - 1]
+    picked = cosine.gather(2, others.expand(batch, -1, -1))  # [B, V, V - 1]
+    return picked.flatten(0, 1)
+
+
+def _von_mises_weight(cosine: Tensor, *, sigma: float, count: int, gather: bool) -> Tensor:
+    """2 - exp(s_i / sigma) / mean_j exp(s_j / sigma), mean 1; `[B V]` sample-major (DCLW)."""
+    exponential = (cosine / sigma).exp()
+    total = exponential.sum()
+    rows = cosine.new_tensor(float(cosine.shape[0]))
+    if gather:
+        total, rows = all_sum(total), all_sum(rows)
+    return 2 - exponential * rows / total
+
+
+def _check_temperature(name: str, temperature: float | Tensor) -> None:
+    if not isinstance(temperature, Tensor) and temperature <= 0:
+        raise ValueError(f"{name}: temperature must be positive, got {temperature}")
+
+
+def _check_info_nce(
+    queries: Tensor, keys: Tensor, symmetric: bool, negatives: Tensor | None, in_batch: bool
+) -> None:
+    if queries.dim() != 2 or queries.shape != keys.shape:
+        raise ValueError(
+            f"info_nce: queries and keys of one shape [B, D] are needed, "
+            f"got {tuple(queries.shape)} and {tuple(keys.shape)}"
+        )
+    if negatives is not None and symmetric:
+        raise ValueError("info_nce: negatives belong to the queries; pass symmetric=False")
+    if negatives is None and not in_batch:
+        raise ValueError("info_nce: in_batch=False needs negatives")
+    if not in_batch and symmetric:
+        raise ValueError("info_nce: in_batch=False is one-way; pass symmetric=False")

@@ -1,0 +1,52 @@
+"""Losses are computed in float32 or better, also under autocast."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_HALF = (torch.bfloat16, torch.float16)
+
+
+def _first_tensor(values: Sequence[Any]) -> Tensor | None:
+    for value in values:
+        if isinstance(value, Tensor):
+            return value
+        if isinstance(value, (list, tuple)) and (found := _first_tensor(value)) is not None:
+            return found
+    return None
+
+
+def _widened(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype in _HALF else value
+    if isinstance(value, (list, tuple)):
+        return type(value)(_widened(item) for item in value)
+    return value
+
+
+def full_precision(objective: Callable[P, R]) -> Callable[P, R]:
+    """Runs an objective without autocast and with half-precision tensors widened to float32.
+
+    A similarity divided by a small temperature, a variance or a log-softmax over many classes
+    loses digits in bfloat16 that the gradient needs; the loss itself is a small share of a step.
+    """
+
+    @functools.wraps(objective)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        first = _first_tensor([*args, *kwargs.values()])
+        if first is None:
+            return objective(*args, **kwargs)
+        wide = [_widened(value) for value in args]
+        named = {name: _widened(value) for name, value in kwargs.items()}
+        with torch.autocast(first.device.type, enabled=False):
+            return objective(*wide, **named)
+
+    return run

@@ -1,0 +1,112 @@
+"""Redundancy reduction: statistics of the batch of all replicas, no negatives.
+
+Sums of squares of a D x D (cross-)covariance are taken from the N x N Gram matrices when the
+batch is smaller than the width: ||A'B||^2 = <AA', BB'>. The D x D matrix is then never formed,
+at no loss of exactness.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ssl_core.distributed import all_sum, gather, world_size
+from ssl_core.objectives.precision import full_precision
+
+
+def _moments(z: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Rows `[B, D]` centred over the batch of all replicas, sums of squares `[D]`, its size."""
+    count = z.shape[0] * world_size()
+    if count < 2:
+        raise ValueError("statistics over a batch need at least 2 samples, got 1")
+    centred = z - all_sum(z.sum(0)) / count
+    return centred, all_sum(centred.square().sum(0)), count
+
+
+def _product_norm(a: Tensor, b: Tensor, count: int) -> Tensor:
+    """||a'b||_F^2 over all replicas' rows, for `[B, D]` each."""
+    if count >= a.shape[1]:
+        return all_sum(a.T @ b).square().sum()
+    rows_a = gather(a)  # [N, D]
+    rows_b = rows_a if b is a else gather(b)
+    gram_a = rows_a @ rows_a.T  # [N, N]
+    gram_b = gram_a if b is a else rows_b @ rows_b.T
+    return (gram_a * gram_b).sum()
+
+
+def _check_pair(name: str, z0: Tensor, z1: Tensor) -> None:
+    if z0.dim() != 2 or z0.shape != z1.shape:
+        raise ValueError(
+            f"{name}: two views of one shape [B, D] are needed, "
+            f"got {tuple(z0.shape)} and {tuple(z1.shape)}"
+        )
+
+
+@full_precision
+def barlow_twins(
+    z0: Tensor, z1: Tensor, *, lambd: float = 0.0051, scale: float = 1.0, eps: float = 1e-5
+) -> Tensor:
+    """scale * [sum_i (1 - C_ii)^2 + lambd * sum_{i != j} C_ij^2] (Zbontar et al. 2021, eq. 1).
+
+    C is the cross-correlation `[D, D]` of projections `[B, D]`, each dimension standardised over
+    the batch of all replicas with the biased variance plus `eps`. A sum over dimensions. Constant
+    (collapsed) embeddings cost `scale * D`.
+    """
+    _check_pair("barlow_twins", z0, z1)
+    unit = []
+    for z in (z0, z1):
+        centred, squares, count = _moments(z)
+        unit.append(centred / (squares / count + eps).sqrt())
+    diagonal = all_sum((unit[0] * unit[1]).sum(0)) / count  # [D]
+    off_diagonal = _product_norm(unit[0], unit[1], count) / count**2 - diagonal.square().sum()
+    return scale * ((1 - diagonal).square().sum() + lambd * off_diagonal)
+
+
+@full_precision
+def vicreg_parts(
+    z0: Tensor,
+    z1: Tensor,
+    *,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+    eps: float = 1e-4,
+) -> dict[str, Tensor]:
+    """The three weighted terms of `vicreg`, by name; their sum is the loss."""
+    _check_pair("vicreg", z0, z1)
+    hinge, spread = z0.new_zeros(()), z0.new_zeros(())
+    for z in (z0, z1):
+        centred, squares, count = _moments(z)
+        var = squares / (count - 1)  # [D]
+        hinge = hinge + torch.relu(1 - (var + eps).sqrt()).mean() / 2
+        squared = _product_norm(centred, centred, count) / (count - 1) ** 2
+        spread = spread + (squared - var.square().sum()) / z.shape[1]
+    return {
+        "invariance": invariance * (z0 - z1).square().mean(),
+        "variance": variance * hinge,
+        "covariance": covariance * spread,
+    }
+
+
+def vicreg(
+    z0: Tensor,
+    z1: Tensor,
+    *,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+    eps: float = 1e-4,
+) -> Tensor:
+    """Variance-invariance-covariance regularisation (Bardes et al. 2022, eq. 6).
+
+    invariance * mean((z0 - z1)^2) over B and D
+    + variance * half the sum over views of mean_d relu(1 - sqrt(var_d + eps))
+    + covariance * the sum over views of sum_{i != j} cov_ij^2 / D
+
+    for projections `[B, D]`; variances and covariances divide by N - 1 over the batch of all
+    replicas. Nothing is normalised. Constant (collapsed) embeddings cost 25 * 0.99 = 24.75.
+    """
+    parts = vicreg_parts(
+        z0, z1, invariance=invariance, variance=variance, covariance=covariance, eps=eps
+    )
+    return parts["invariance"] + parts["variance"] + parts["covariance"]
