@@ -17,12 +17,14 @@ class Features:
     `pooled` is `[B, D]`; `tokens`, where the architecture has them, `[B, N, D]` on `grid` (the
     axis lengths whose product is N, or () for sets). In drop mode N counts the kept tokens, in
     the order of `Mask.ids_keep`. `valid` (bool `[B, N]`) marks real tokens of padded inputs.
+    `prefix` (`[B, R, D]`) holds class and register tokens, for decoders that attend to them.
     """
 
     pooled: Tensor
     tokens: Tensor | None = None
     grid: tuple[int, ...] = ()
     valid: Tensor | None = None
+    prefix: Tensor | None = None
 
 
 @dataclass

@@ -23,6 +23,15 @@ def dropout_keys(rng: Rng) -> Iterator[None]:
         _KEYS.reset(token)
 
 
+def current_keys(rows: int) -> Rng:
+    """The keys of the rows being encoded; `RuntimeError` outside `dropout_keys`."""
+    rng = _KEYS.get()
+    if rng is None or len(rng) != rows:
+        have = "none" if rng is None else f"{len(rng)}"
+        raise RuntimeError(f"dropout needs one key per row: {rows} rows, {have} keys")
+    return rng
+
+
 class KeyedDropout(nn.Module):
     """Dropout (Srivastava et al. 2014) whose mask is a pure function of the sample's key.
 
@@ -40,15 +49,23 @@ class KeyedDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.p == 0 or not self.training:
             return x
-        rng = _KEYS.get()
-        if rng is None or len(rng) != x.shape[0]:
-            have = "none" if rng is None else f"{len(rng)}"
-            raise RuntimeError(f"dropout needs one key per row: {x.shape[0]} rows, {have} keys")
+        rng = current_keys(x.shape[0])
         kept = rng.uniform(f"dropout {self.stream}", *x.shape[1:]) >= self.p
         return x * kept.to(x.dtype).div_(1 - self.p)
 
     def extra_repr(self) -> str:
         return f"p={self.p}, stream={self.stream!r}"
+
+
+class DropPath(KeyedDropout):
+    """Stochastic depth (Huang et al. 2016): a whole residual branch of a sample, or nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.p == 0 or not self.training:
+            return x
+        kept = current_keys(x.shape[0]).uniform(f"drop path {self.stream}") >= self.p
+        scale = kept.to(x.dtype).div_(1 - self.p)
+        return x * scale.reshape(-1, *[1] * (x.dim() - 1))
 
 
 def key_dropout(module: nn.Module) -> int:

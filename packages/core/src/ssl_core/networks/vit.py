@@ -1,0 +1,191 @@
+"""A vision transformer over grids of 1, 2 or 3 axes, as a token encoder with two masked modes.
+
+Dosovitskiy et al. 2021, with the masked forwards of MAE (hidden tokens dropped before the
+embedding) and SimMIM or BEiT (their embeddings replaced by one learned vector). Parameter names
+are those of timm's VisionTransformer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core.encoder import Features, Tokens
+from ssl_core.networks.masks import Mask
+from ssl_core.networks.patch_embed import PatchEmbed, patch_grid, patchify
+from ssl_core.networks.positions import (
+    RelativePositionBias,
+    resample_positions,
+    sincos_grid,
+)
+from ssl_core.networks.transformer import blocks, initialise
+
+Pool = Literal["cls", "mean"]
+Positions = Literal["learned", "sincos", "relative", "none"]
+
+
+class PatchTransformer(nn.Module):
+    """Patches, positions, blocks, norm. `forward(x [B, C, *sides]) -> Features`.
+
+    `sides` is the input size whose grid positions are made for; other multiples of `patch` work
+    too (learned tables are interpolated, sin-cos ones recomputed over the same extent, relative
+    biases cover smaller grids). `pool` says what `pooled` is: the class token, or the mean of the
+    patch tokens. `mask_token` exists only after `enable_mask_token`, which methods in replace mode
+    call: a network that never masks has no parameter without gradient.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        sides: tuple[int, ...],
+        patch: tuple[int, ...],
+        dim: int,
+        depth: int,
+        heads: int,
+        mlp_ratio: float = 4.0,
+        class_token: bool = True,
+        pool: Pool = "cls",
+        positions: Positions = "learned",
+        dropout: float = 0.0,
+        drop_path: float = 0.0,
+        layer_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        _choice("pool", pool, ("cls", "mean"))
+        _choice("positions", positions, ("learned", "sincos", "relative", "none"))
+        if pool == "cls" and not class_token:
+            raise ValueError("pool='cls' needs class_token=True; use pool='mean' without one")
+        self.embed_dim = dim
+        self.pool = pool
+        self.grid = patch_grid(sides, patch)
+        self.patch_embed = PatchEmbed(channels, patch, dim)
+        self.cls_token: nn.Parameter | None = _vector(1, 1, dim) if class_token else None
+        self.mask_token: nn.Parameter | None = None
+        self._make_positions(positions, dim, heads)
+        self.blocks = blocks(
+            depth,
+            dim,
+            heads,
+            mlp_ratio=mlp_ratio,
+            dropout=dropout,
+            drop_path=drop_path,
+            layer_scale=layer_scale,
+        )
+        self.blocks.apply(initialise)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+
+    def _make_positions(self, positions: Positions, dim: int, heads: int) -> None:
+        self.positions = positions
+        rows = self.prefix_count + math.prod(self.grid)
+        self.pos_embed: Tensor | None
+        self.rel_pos_bias = (
+            RelativePositionBias(self.grid, heads) if positions == "relative" else None
+        )
+        if positions == "learned":
+            self.pos_embed = _vector(1, rows, dim)
+        elif positions == "sincos":
+            table = torch.zeros(1, rows, dim)  # the class token's row stays zero, as in MAE
+            table[0, self.prefix_count :] = sincos_grid(self.grid, dim)
+            self.register_buffer("pos_embed", table)
+        else:
+            self.pos_embed = None
+
+    @property
+    def prefix_count(self) -> int:
+        """Tokens before the patch tokens."""
+        return 0 if self.cls_token is None else 1
+
+    @property
+    def token_dim(self) -> int:
+        """Numbers in a patch."""
+        return self.patch_embed.token_dim
+
+    def enable_mask_token(self) -> None:
+        """Adds the vector that stands in for hidden tokens in replace mode."""
+        if self.mask_token is None:
+            token = _vector(1, 1, self.embed_dim).data.to(self.norm.weight)
+            self.mask_token = nn.Parameter(token)
+
+    def tokenize(self, data: Tensor) -> Tokens:
+        """Cuts `[B, C, *sides]` into patches `[B, N, P]`."""
+        patch = self.patch_embed.patch
+        grid = patch_grid(tuple(data.shape[2:]), patch)
+        return Tokens(patchify(data, patch), grid)
+
+    def encode(self, tokens: Tokens, mask: Mask | None = None) -> Features:
+        """Embeds, places and encodes tokens; the order of `tokens` follows `Mask.ids_keep`."""
+        x = self._embedded(tokens, mask)
+        count = self.prefix_count
+        if self.cls_token is not None:
+            start = self.cls_token
+            if self.pos_embed is not None:
+                start = start + self.pos_embed[:, :count]
+            x = torch.cat([start.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
+        bias = self._bias(tokens.grid, mask)
+        for block in self.blocks:
+            x = block(x, bias)
+        x = self.norm(x)
+        prefix, patches = x[:, :count], x[:, count:]
+        pooled = prefix[:, 0] if self.pool == "cls" else patches.mean(1)
+        grid = () if mask is not None and mask.mode == "drop" else tokens.grid
+        return Features(pooled, patches, grid, prefix=prefix if count else None)
+
+    def forward(self, data: Tensor) -> Features:
+        return self.encode(self.tokenize(data))
+
+    def _embedded(self, tokens: Tokens, mask: Mask | None) -> Tensor:
+        """Patch tokens with their positions: `[B, N, D]`, in drop mode `[B, K, D]`."""
+        places = self._places(tokens.grid)  # [1, N, D] or None
+        if mask is None:
+            x: Tensor = self.patch_embed(tokens.values)
+        elif mask.mode == "drop":
+            x = self.patch_embed(mask.keep(tokens.values))
+            if places is not None:
+                places = mask.keep(places.expand(x.shape[0], -1, -1))
+        elif mask.mode == "replace":
+            x = self._replaced(self.patch_embed(tokens.values), mask)
+        else:
+            raise ValueError(f"a vision transformer masks by 'drop' or 'replace', not {mask.mode}")
+        return x if places is None else x + places
+
+    def _replaced(self, x: Tensor, mask: Mask) -> Tensor:
+        if self.mask_token is None:
+            raise RuntimeError("replace mode needs a mask token: call enable_mask_token() first")
+        return torch.where(mask.at_mask_token.unsqueeze(-1), self.mask_token.to(x.dtype), x)
+
+    def _places(self, grid: tuple[int, ...]) -> Tensor | None:
+        if self.pos_embed is None:
+            return None
+        table = self.pos_embed[:, self.prefix_count :]
+        if grid == self.grid:
+            return table
+        if self.positions == "learned":
+            return resample_positions(table[0], self.grid, grid).unsqueeze(0)
+        return sincos_grid(grid, self.embed_dim, like=self.grid, device=table.device).to(table)[
+            None
+        ]
+
+    def _bias(self, grid: tuple[int, ...], mask: Mask | None) -> Tensor | None:
+        if self.rel_pos_bias is None:
+            return None
+        bias: Tensor = self.rel_pos_bias(grid, self.prefix_count)  # [heads, P + N, P + N]
+        if mask is None or mask.ids_keep is None:
+            return bias.unsqueeze(0)
+        first = torch.arange(self.prefix_count, device=bias.device)
+        first = first.expand(mask.ids_keep.shape[0], -1)
+        rows = torch.cat([first, mask.ids_keep + self.prefix_count], dim=1)  # [B, P + K]
+        return bias[:, rows[:, :, None], rows[:, None, :]].transpose(0, 1)
+
+
+def _vector(*shape: int) -> nn.Parameter:
+    """A learned vector, normal with deviation 0.02."""
+    return nn.Parameter(torch.empty(shape).normal_(std=0.02))
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")

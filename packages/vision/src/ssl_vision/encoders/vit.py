@@ -1,0 +1,86 @@
+"""Vision transformers under the field's names: `vit_small_patch16` and its relatives.
+
+Sizes: nano is ours, for small images on a CPU; tiny to huge are those of Dosovitskiy et al. 2021
+and Touvron et al. 2021. Weights interchange with timm's VisionTransformer of the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ssl_core.networks.vit import PatchTransformer, Pool, Positions
+from ssl_core.networks.weights import load_weights
+from ssl_vision.encoders.spec import channels_of, size_of
+
+
+class VisionTransformer(PatchTransformer):
+    """A `PatchTransformer` on images `[B, C, H, W]` with square patches."""
+
+    def __init__(self, *, channels: int, size: tuple[int, int], patch: int, **options: Any) -> None:
+        super().__init__(channels=channels, sides=size, patch=(patch, patch), **options)
+
+
+def vit(
+    spec: Mapping[str, Any],
+    *,
+    patch: int,
+    dim: int,
+    depth: int,
+    heads: int,
+    mlp_ratio: float = 4.0,
+    class_token: bool = True,
+    pool: Pool = "cls",
+    positions: Positions = "learned",
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+    layer_scale: float | None = None,
+    image_size: int | None = None,
+    weights: str | Path | None = None,
+) -> VisionTransformer:
+    """A vision transformer for images with these facts.
+
+    Positions are made for `image_size` (default: the spec's size, rounded down to whole patches);
+    other sizes work too. `weights` is a safetensors file, checked by `load_weights`.
+    """
+    sides = size_of(spec) if image_size is None else (image_size, image_size)
+    height, width = (max(patch, side - side % patch) for side in sides)
+    model = VisionTransformer(
+        channels=channels_of(spec),
+        size=(height, width),
+        patch=patch,
+        dim=dim,
+        depth=depth,
+        heads=heads,
+        mlp_ratio=mlp_ratio,
+        class_token=class_token,
+        pool=pool,
+        positions=positions,
+        dropout=dropout,
+        drop_path=drop_path,
+        layer_scale=layer_scale,
+    )
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+SIZES = {
+    "nano": {"dim": 96, "depth": 6, "heads": 3, "pool": "mean"},
+    "tiny": {"dim": 192, "depth": 12, "heads": 3},
+    "small": {"dim": 384, "depth": 12, "heads": 6},
+    "base": {"dim": 768, "depth": 12, "heads": 12},
+    "large": {"dim": 1024, "depth": 24, "heads": 16},
+    "huge": {"dim": 1280, "depth": 32, "heads": 16},
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A factory for every `vit_<size>_patch<n>`, so that registries can point at it."""
+    _, _, rest = name.partition("vit_")
+    size, _, patch = rest.partition("_patch")
+    if name.startswith("vit_") and size in SIZES and patch.isdecimal():
+        return partial(vit, patch=int(patch), **SIZES[size])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
