@@ -1,0 +1,183 @@
+"""LARS (You, Gitman & Ginsburg 2017): SGD whose step is scaled to each tensor's own norm.
+
+Two forms are in use and give different numbers:
+
+- "norm_of_sum" (Barlow Twins, MoCo v3, VICReg): ratio = trust |p| / |g + wd p|;
+- "sum_of_norms" (LARC, solo-learn): ratio = trust |p| / (|g| + wd |p| + eps), with `clip` capped so
+  that the effective rate never exceeds the group's.
+
+Both then run momentum on ratio * (g + wd p) and multiply by the learning rate last. A tensor of
+norm zero, or with gradient zero, takes ratio 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+Form = Literal["norm_of_sum", "sum_of_norms"]
+
+_FUSED_DEVICES = ("cpu", "cuda")
+
+
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling.
+
+    Arguments: `params` are parameters or groups; a group with `adapt=False` (biases, norms) takes
+    plain momentum SGD with its own `weight_decay`. `trust` is the paper's eta. `form`, `clip` and
+    `eps` as above.
+
+    When `found_inf` is set on the optimiser (0-dim float32 tensor, 1 means skip) the step changes
+    nothing where it is 1, without asking the device. Gradients are overwritten by a step.
+    """
+
+    found_inf: Tensor | None = None
+    _step_supports_amp_scaling = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+        nesterov: bool = False,
+        form: Form = "norm_of_sum",
+        clip: bool = False,
+        eps: float = 1e-8,
+    ) -> None:
+        if form not in ("norm_of_sum", "sum_of_norms"):
+            raise ValueError(f"LARS: form must be norm_of_sum or sum_of_norms, got {form!r}")
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "trust": trust,
+            "nesterov": nesterov,
+            "form": form,
+            "clip": clip,
+            "eps": eps,
+            "adapt": True,
+        }
+        super().__init__(params, defaults)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            if params:
+                self._step_group(group, params)
+        return loss
+
+    def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        grads = [_dense_gradient(p) for p in params]
+        buffers = [self._buffer(p) for p in params]
+        if not group["adapt"]:
+            self._sgd(group, params, grads, buffers, weight_decay=group["weight_decay"])
+        elif all(p.device.type == "cpu" and p.dtype == torch.float32 for p in params):
+            # One by one, while a tensor is in the cache; the kernel multiplies on its way.
+            for p, g, buffer in zip(params, grads, buffers, strict=True):
+                ratio = _decay_and_ratios(group, [p], [g])[0]
+                self._sgd(group, [p], [g], [buffer], weight_decay=0.0, grad_scale=1 / ratio)
+        else:
+            ratios = _decay_and_ratios(group, params, grads)
+            torch._foreach_mul_(grads, list(ratios.unbind()))
+            self._sgd(group, params, grads, buffers, weight_decay=0.0)
+
+    def _sgd(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        buffers: list[Tensor],
+        *,
+        weight_decay: float,
+        grad_scale: Tensor | None = None,
+    ) -> None:
+        """Momentum SGD of gradients already scaled (or divided by `grad_scale` on the way)."""
+        if params[0].device.type not in _FUSED_DEVICES:
+            assert grad_scale is None, "only the CPU path divides in the kernel"
+            _sgd_by_tensor(group, params, grads, buffers, weight_decay, self.found_inf)
+            return
+        torch._fused_sgd_(
+            params,
+            grads,
+            buffers,
+            weight_decay=weight_decay,
+            momentum=group["momentum"],
+            lr=float(group["lr"]),
+            dampening=0.0,
+            nesterov=group["nesterov"],
+            maximize=False,
+            is_first_step=False,
+            grad_scale=grad_scale,
+            found_inf=self.found_inf,
+        )
+
+    def _buffer(self, p: Tensor) -> Tensor:
+        """The momentum of `p`, zero at first: momentum * 0 + g is the usual first step."""
+        state = self.state[p]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        buffer: Tensor = state["momentum_buffer"]
+        return buffer
+
+
+def _dense_gradient(p: Tensor) -> Tensor:
+    assert p.grad is not None, "parameters without a gradient were left out"
+    if p.grad.is_sparse:
+        raise ValueError("LARS does not take sparse gradients; use a dense embedding")
+    return p.grad
+
+
+def _decay_and_ratios(group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> Tensor:
+    """Adds weight decay to the gradients in place; returns every tensor's trust ratio, `[P]`."""
+    decay = group["weight_decay"]
+    size = torch.stack(torch._foreach_norm(params))
+    if group["form"] == "sum_of_norms":
+        below = torch.stack(torch._foreach_norm(grads)) + decay * size + group["eps"]
+    if decay:
+        torch._foreach_add_(grads, params, alpha=decay)
+    if group["form"] == "norm_of_sum":
+        below = torch.stack(torch._foreach_norm(grads))
+    ratio = group["trust"] * size / below
+    if group["clip"]:
+        ratio = (ratio / group["lr"]).clamp(max=1)
+    return torch.where((size > 0) & (below > 0), ratio, torch.ones_like(ratio))
+
+
+def _sgd_by_tensor(
+    group: dict[str, Any],
+    params: list[Tensor],
+    grads: list[Tensor],
+    buffers: list[Tensor],
+    weight_decay: float,
+    found_inf: Tensor | None,
+) -> None:
+    """The fused kernel's arithmetic, for devices that have no such kernel."""
+    momentum = group["momentum"]
+    for p, g, buffer in zip(params, grads, buffers, strict=True):
+        g = g.add(p, alpha=weight_decay)
+        moved = momentum * buffer + g
+        new = p - group["lr"] * (g + momentum * moved if group["nesterov"] else moved)
+        if found_inf is not None:
+            skip = found_inf > 0
+            moved, new = torch.where(skip, buffer, moved), torch.where(skip, p, new)
+        buffer.copy_(moved)
+        p.copy_(new)
