@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_core.encoder import Features, Tokens
+from ssl_core.errors import UserError
 from ssl_core.methods.base import Loss, Method
 from ssl_core.networks.dropout import dropout_keys
 from ssl_core.networks.masks import Mask, Masker
@@ -41,6 +42,17 @@ class Prediction:
     """`[B, N, T]` (or ids `[B, N]`), without gradient."""
     mask: Mask
     valid: Tensor | None
+
+
+def token_widths(encoder: nn.Module) -> tuple[int, int]:
+    """`embed_dim` and `token_dim` of a token encoder; `UserError` for any other encoder."""
+    for needed in ("tokenize", "encode", "token_dim"):
+        if not hasattr(encoder, needed):
+            raise UserError(
+                f"encoder: masked methods need a token encoder (with `{needed}`), "
+                f"got {type(encoder).__name__}; choose a ViT, a graph or a text encoder"
+            )
+    return encoder.embed_dim, encoder.token_dim  # type: ignore[return-value]
 
 
 class MaskedModel(Method):
@@ -65,12 +77,9 @@ class MaskedModel(Method):
         corrupt: Corruption | None = None,
     ) -> None:
         super().__init__(encoder, views)
-        for needed in ("tokenize", "encode", "token_dim"):
-            if not hasattr(encoder, needed):
-                raise ValueError(
-                    f"masked methods need a token encoder (with `{needed}`), "
-                    f"got {type(encoder).__name__}; choose a ViT, a graph or a text encoder"
-                )
+        token_widths(encoder)
+        if getattr(masker, "mode", None) == "replace" and hasattr(encoder, "enable_mask_token"):
+            encoder.enable_mask_token()  # type: ignore[operator]
         self.masker = masker
         self.decoder = decoder
         self.target = target
@@ -90,9 +99,10 @@ class MaskedModel(Method):
         shown = tokens if self.corrupt is None else self.corrupt(tokens, mask, view.rng)
         with dropout_keys(view.rng):
             features: Features = self.encoder.encode(shown, mask)  # type: ignore[operator]
+            self.monitored = features.pooled.detach()
             predicted = self.decoder(features, mask, shown)
         return Prediction(predicted, target, mask, tokens.valid)
 
     def loss(self, reps: list[Prediction]) -> Loss:
         losses = [self.reconstruction(rep.predicted, rep.target, rep.mask) for rep in reps]
-        return Loss.of(reconstruction=torch.stack(losses).mean())
+        return Loss.of({"reconstruction": torch.stack(losses).mean()})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from ssl_core.errors import UserError
 from ssl_core.rng import Rng
 
 Mode = Literal["drop", "replace", "mix"]
@@ -65,11 +65,35 @@ class Masker(Protocol):
     ) -> Mask: ...
 
 
-_ROUND: dict[str, Callable[[float], int]] = {
-    "keep_int": lambda x: math.floor(x),
-    "round": lambda x: round(x),
-    "ceil": lambda x: math.ceil(x),
-}
+def unit_grid(grid: tuple[int, ...], unit: int) -> tuple[int, ...]:
+    """How many square units of `unit` tokens a side lie along each axis of a token grid."""
+    if not grid or any(side % unit for side in grid):
+        shape = "x".join(map(str, grid)) or "a set"
+        raise UserError(
+            f"mask unit {unit} does not divide the tokens ({shape}); "
+            "choose a unit that divides every side, or 1"
+        )
+    return tuple(side // unit for side in grid)
+
+
+def mask_from_order(
+    order: Tensor, keep: int, *, mode: Mode, grid: tuple[int, ...] = (), unit: int = 1
+) -> Mask:
+    """The mask that keeps the first `keep` units of each permutation `order` (int64 `[B, n]`).
+
+    In drop mode tokens stay in the order given (of units larger than one, in raster order).
+    """
+    hidden = torch.ones_like(order, dtype=torch.bool).scatter_(1, order[:, :keep], False)
+    if unit > 1:
+        hidden = hidden.reshape(-1, *unit_grid(grid, unit))
+        for axis in range(1, hidden.dim()):
+            hidden = hidden.repeat_interleave(unit, dim=axis)
+        hidden = hidden.flatten(1)
+        order = hidden.to(torch.int8).argsort(dim=1, stable=True)
+        keep *= unit ** len(grid)
+    if mode != "drop":
+        return Mask(hidden, mode, grid)
+    return Mask(hidden, "drop", grid, order[:, :keep], order.argsort(dim=1))
 
 
 @dataclass(frozen=True)
@@ -95,7 +119,8 @@ class RandomMasker:
         """How many of `units` are hidden."""
         if self.count_rule == "keep_int":
             return units - math.floor(units * (1 - self.ratio))
-        return _ROUND[self.count_rule](units * self.ratio)
+        share = units * self.ratio
+        return round(share) if self.count_rule == "round" else math.ceil(share)
 
     def __call__(
         self,
@@ -107,28 +132,22 @@ class RandomMasker:
     ) -> Mask:
         if maskable is not None:
             return self._ragged(rng, count, maskable, grid)
-        if self.unit > 1 and any(side % self.unit for side in grid):
-            raise ValueError(f"mask unit {self.unit} does not divide the token grid {grid}")
-        units = tuple(side // self.unit for side in grid)
-        n = math.prod(units) if self.unit > 1 else count
+        units = unit_grid(grid, self.unit) if self.unit > 1 else (count,)
+        n = math.prod(units)
         hide = self.hidden_count(n)
-        order = rng.permutation("mask", n)  # first come the kept units
-        hidden = torch.ones(len(rng), n, dtype=torch.bool, device=rng.device)
-        hidden.scatter_(1, order[:, : n - hide], False)
-        if self.unit > 1:
-            hidden = hidden.reshape(len(rng), *units)
-            for axis in range(len(units)):
-                hidden = hidden.repeat_interleave(self.unit, dim=axis + 1)
-            hidden = hidden.flatten(1)
-            order = hidden.to(torch.int8).argsort(dim=1, stable=True)
-            hide = hide * self.unit ** len(units)
-        if self.mode != "drop":
-            return Mask(hidden, self.mode, grid)
-        return Mask(hidden, "drop", grid, order[:, : count - hide], order.argsort(dim=1))
+        if not 0 < hide < n:
+            raise UserError(
+                f"mask ratio {self.ratio} hides {hide} of {n} units of {self.unit} tokens a side; "
+                "at least one must be hidden and one visible: change the ratio, the unit, the "
+                "patch or the input size"
+            )
+        return mask_from_order(
+            rng.permutation("mask", n), n - hide, mode=self.mode, grid=grid, unit=self.unit
+        )
 
     def _ragged(self, rng: Rng, count: int, maskable: Tensor, grid: tuple[int, ...]) -> Mask:
-        if self.mode == "drop":
-            raise ValueError("tokens of unequal number cannot be dropped; use mode='replace'")
+        if self.mode == "drop" or self.unit > 1:
+            raise ValueError("tokens of unequal number need mode='replace' and unit=1")
         noise = rng.uniform("mask", count).masked_fill(~maskable, 2.0)
         place = noise.argsort(dim=1, stable=True).argsort(dim=1)
         share = (maskable.sum(1) * self.ratio).floor().clamp_(min=1)

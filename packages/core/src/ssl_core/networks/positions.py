@@ -56,9 +56,10 @@ def sincos_grid(
 
 def _resampling(size: int, to: int, device: torch.device) -> Tensor:
     """Antialiased bicubic interpolation from `size` samples to `to`, as a `[to, size]` matrix."""
-    eye = torch.eye(size, device=device).reshape(1, size, size, 1)
-    out = F.interpolate(eye, size=(to, 1), mode="bicubic", antialias=True)
-    return out[0, :, :, 0].T  # the unit vector of each input, interpolated
+    # Along the width: torch interpolates wrongly along the height of maps one pixel wide.
+    eye = torch.eye(size, device=device).reshape(1, size, 1, size)
+    out = F.interpolate(eye, size=(1, to), mode="bicubic", antialias=True)
+    return out[0, :, 0].T  # the unit vector of each input, interpolated
 
 
 def resample_positions(table: Tensor, grid: tuple[int, ...], to: tuple[int, ...]) -> Tensor:

@@ -121,10 +121,10 @@ class PatchTransformer(nn.Module):
         x = self._embedded(tokens, mask)
         count = self.prefix_count
         if self.cls_token is not None:
-            start = self.cls_token
+            start: Tensor = self.cls_token
             if self.pos_embed is not None:
                 start = start + self.pos_embed[:, :count]
-            x = torch.cat([start.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
+            x = torch.cat([start.expand(x.shape[0], -1, -1), x], dim=1)
         bias = self._bias(tokens.grid, mask)
         for block in self.blocks:
             x = block(x, bias)

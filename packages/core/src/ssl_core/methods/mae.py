@@ -1,0 +1,53 @@
+"""MAE (He et al., CVPR 2022): encode the visible patches alone, predict the hidden ones.
+
+    L = sum_i m_i mean_j (y_ij - t_ij)^2 / sum_i m_i,   t = (patch - mean) / sqrt(var + 1e-6)
+
+over the hidden patches (m_i = 1) of the whole batch; the variance is unbiased. Predicting zero
+costs (n - 1)/n for patches of n numbers: a run above that line has learned nothing. As released,
+int(N (1 - ratio)) patches stay visible. Any token grid works: images, spectrograms, volumes.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ssl_core.encoder import Tokens
+from ssl_core.methods.masked import MaskedModel, token_widths
+from ssl_core.networks.decoders import TransformerDecoder
+from ssl_core.networks.masks import Mask, RandomMasker
+from ssl_core.objectives import masked_pixels, normalise_patches
+from ssl_core.views import ViewPolicy
+
+
+class MAE(MaskedModel):
+    """A token encoder in drop mode, a light transformer decoder, squared error."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        views: ViewPolicy,
+        *,
+        mask_ratio: float = 0.75,
+        decoder_dim: int = 512,
+        decoder_depth: int = 8,
+        decoder_heads: int = 16,
+        norm_pixels: bool = True,
+    ) -> None:
+        super().__init__(
+            encoder,
+            views,
+            masker=RandomMasker(mask_ratio, mode="drop"),
+            decoder=TransformerDecoder(
+                *token_widths(encoder), dim=decoder_dim, depth=decoder_depth, heads=decoder_heads
+            ),
+            target=_normalised if norm_pixels else _content,
+            reconstruction=masked_pixels,
+        )
+
+
+def _normalised(tokens: Tokens, mask: Mask) -> Tensor:
+    return normalise_patches(tokens.values)
+
+
+def _content(tokens: Tokens, mask: Mask) -> Tensor:
+    return tokens.values

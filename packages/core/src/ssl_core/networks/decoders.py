@@ -1,0 +1,105 @@
+"""Decoders of masked methods: `decoder(features, mask, tokens) -> [B, N, out_dim]`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core.encoder import Features, Tokens
+from ssl_core.networks.masks import Mask
+from ssl_core.networks.patch_embed import unpatchify
+from ssl_core.networks.positions import sincos, sincos_grid
+from ssl_core.networks.transformer import attention_bias, blocks, initialise
+
+
+def _encoded(features: Features) -> Tensor:
+    if features.tokens is None:
+        raise ValueError("a masked method needs an encoder that returns tokens, this one has none")
+    return features.tokens
+
+
+class TransformerDecoder(nn.Module):
+    """MAE's decoder: linear, mask vectors, positions, blocks, norm, linear.
+
+    With `fill` a learned vector stands at every hidden place: missing tokens in drop mode,
+    overwritten ones in replace mode; without it the encoder's own output is decoded (replace mode
+    only). Positions are fixed sin-cos of the token grid, or of `Tokens.coords` where there is no
+    grid. Class tokens take part in the attention and are left out of the result.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        dim: int = 512,
+        depth: int = 8,
+        heads: int = 16,
+        mlp_ratio: float = 4.0,
+        fill: bool = True,
+    ) -> None:
+        super().__init__()
+        self.dim = dim
+        self.embed = nn.Linear(in_dim, dim)
+        self.mask_token = nn.Parameter(torch.empty(dim).normal_(std=0.02)) if fill else None
+        self.blocks = blocks(depth, dim, heads, mlp_ratio=mlp_ratio, stream="decoder")
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.out = nn.Linear(dim, out_dim)
+        self.apply(initialise)
+
+    def forward(self, features: Features, mask: Mask, tokens: Tokens) -> Tensor:
+        x = self._filled(self.embed(_encoded(features)), mask)  # [B, N, dim]
+        places = self._places(tokens, mask)
+        if places is not None:
+            # At least float32, so that the residual stream keeps its precision under autocast.
+            x = x + places.to(torch.promote_types(x.dtype, torch.float32))
+        valid, count = tokens.valid, 0
+        if features.prefix is not None:
+            count = features.prefix.shape[1]
+            x = torch.cat([self.embed(features.prefix), x], dim=1)
+            if valid is not None:
+                valid = torch.cat([valid.new_ones(valid.shape[0], count), valid], dim=1)
+        bias = attention_bias(valid)
+        for block in self.blocks:
+            x = block(x, bias)
+        return self.out(self.norm(x[:, count:]))  # type: ignore[no-any-return]
+
+    def _filled(self, x: Tensor, mask: Mask) -> Tensor:
+        if self.mask_token is None:
+            if mask.mode == "drop":
+                raise ValueError("tokens were dropped: the decoder needs fill=True")
+            return x
+        if mask.mode == "drop":
+            return mask.restore(x, self.mask_token)
+        return torch.where(mask.hidden.unsqueeze(-1), self.mask_token.to(x.dtype), x)
+
+    def _places(self, tokens: Tokens, mask: Mask) -> Tensor | None:
+        device = tokens.values.device
+        if tokens.grid:
+            return sincos_grid(tokens.grid, self.dim, device=device)  # [N, dim]
+        if tokens.coords is not None:
+            return sincos(tokens.coords, self.dim)  # [B, N, dim]
+        if self.mask_token is not None:
+            raise ValueError("tokens without grid or coords: hidden ones could not be told apart")
+        return None
+
+
+class PixelShuffleHead(nn.Module):
+    """SimMIM's decoder: one linear layer from each feature cell to the content it covers.
+
+    With `reduction` r a cell of a hierarchical encoder covers r tokens along each of `axes` axes;
+    1 for encoders that keep the token grid.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, *, reduction: int = 1, axes: int = 2) -> None:
+        super().__init__()
+        self.reduction = reduction
+        self.axes = axes
+        self.out = nn.Linear(in_dim, out_dim * reduction**axes)
+
+    def forward(self, features: Features, mask: Mask, tokens: Tokens) -> Tensor:
+        x: Tensor = self.out(_encoded(features))  # [B, M, r^axes * T]
+        if self.reduction == 1:
+            return x
+        maps = unpatchify(x, (self.reduction,) * self.axes, features.grid)  # [B, T, *token grid]
+        return maps.flatten(2).transpose(1, 2)
