@@ -1,0 +1,71 @@
+"""The vision domain: what `ssl-vision`, the contract tests and experiments walk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ssl_core.batch import Reader, Source
+from ssl_core.domain import Domain
+from ssl_core.methods import pick
+from ssl_core.recipe import Data
+from ssl_core.registry import Registry
+from ssl_vision import samples
+from ssl_vision.encoders import ENCODERS
+from ssl_vision.formats import SUFFIXES
+from ssl_vision.reader import ImageReader, ReaderOptions
+from ssl_vision.views import VIEWS
+
+
+class VisionDomain(Domain):
+    """Images: folders, manifests, shards or data sets of JPEG, PNG and other files."""
+
+    name = "vision"
+    package = "ssl_vision"
+    sample_kind = "images"
+    views = Registry("views", VIEWS)
+    encoders = Registry("encoder", ENCODERS)
+    methods = Registry(
+        "method", pick("simclr", "byol", "dino", "barlow_twins", "vicreg", "mae", "simmim")
+    )
+
+    def open(self, data: Data) -> Source:
+        from ssl_core.data import open_source
+
+        assert data.path is not None, "the embedded data is written before it is opened"
+        source: Source = open_source(
+            data.path, suffixes=SUFFIXES, format=data.format, limit=data.limit
+        )
+        return source
+
+    def fit_reader(self, source: Source, data: Data) -> Reader:
+        return ImageReader.fit(source, ReaderOptions.of(data.options))
+
+    def load_reader(self, folder: Path) -> Reader:
+        return ImageReader.load(folder)
+
+    def samples(self, folder: Path, *, count: int, seed: int) -> None:
+        samples.write_samples(folder, count=count, seed=seed)
+
+    @property
+    def default_count(self) -> int:
+        return samples.DEFAULT_COUNT
+
+    def create_encoder(
+        self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> nn.Module:
+        """Our own encoders and any timm or torchvision model by name."""
+        from ssl_vision.encoders.create import create_encoder
+
+        return create_encoder(name, spec, **options)
+
+    def encoder_names(self) -> list[str]:
+        from ssl_vision.encoders.create import encoder_names
+
+        return encoder_names()
+
+
+VISION = VisionDomain()

@@ -1,0 +1,255 @@
+"""From image records to batches: one channel count, one value range, bounded resolution."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_core.batch import Record, Source
+from ssl_core.errors import CorruptSample, UserError
+from ssl_core.rng import shuffled
+from ssl_vision.decode import MAX_BYTES, MAX_PIXELS, decode_image
+from ssl_vision.views.pixels import Ragged, resize
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+_RAW_SIDE = 32
+_LUMA = (0.2989, 0.587, 0.114)
+_DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "float32": torch.float32}
+_FULL = {torch.uint8: 255.0, torch.uint16: 65535.0}
+
+
+@dataclass(frozen=True)
+class ReaderOptions:
+    """What `data.options` of a recipe may set.
+
+    `max_side` bounds the stored resolution: a longer *shorter side* is scaled down to it, with
+    antialias. `size` is the side of the square views (None: from the data). `alpha` is "drop" or
+    "keep". `normalize` is "measured" (mean and std of the data) or "imagenet".
+    """
+
+    max_side: int = 512
+    size: int | None = None
+    alpha: Literal["drop", "keep"] = "drop"
+    normalize: Literal["measured", "imagenet"] = "measured"
+    max_pixels: int = MAX_PIXELS
+    max_bytes: int = MAX_BYTES
+    measure: int = 256
+    """Records looked at to find channels, sizes, mean and std."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_side", "max_pixels", "max_bytes", "measure"):
+            _at_least(name, getattr(self, name), 1)
+        if self.size is not None:
+            _at_least("size", self.size, 8)
+        _one_of("alpha", self.alpha, ("drop", "keep"))
+        _one_of("normalize", self.normalize, ("measured", "imagenet"))
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> ReaderOptions:
+        """Checked options; unknown names raise `UserError`."""
+        from ssl_core.registry import check_options
+
+        check_options("data.options", cls, options, positional=0)
+        return cls(**options)
+
+
+def _at_least(name: str, value: object, low: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise UserError(f"data.options.{name}: {value!r} is not an integer of at least {low}")
+
+
+def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UserError(f"data.options.{name}: {value!r}; choose one of {', '.join(allowed)}")
+
+
+class ImageReader:
+    """`ssl_core.batch.Reader` for images.
+
+    `spec` holds `channels`, `size` (side of the square views), `height` and `width` (median
+    stored sizes), `dtype` ("uint8", "uint16", "float32"), `range` (the values that mean 0 and 1)
+    and `mean`, `std` per channel on that 0..1 scale. Samples are `[C, H, W]` in `dtype`; a batch
+    is `[B, C, H, W]` when all sizes agree, else a `Ragged` list of them.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], options: ReaderOptions | None = None) -> None:
+        self._spec = dict(spec)
+        self.options = options or ReaderOptions()
+        self._dtype = _DTYPES[self._spec["dtype"]]
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        return self._spec
+
+    def decode(self, record: Record) -> Tensor:
+        """One image `[C, H, W]`; raises `CorruptSample` with the reason."""
+        image = stored(record.payload, self.options)
+        return as_dtype(with_channels(image, self._spec["channels"]), self._dtype)
+
+    def collate(self, samples: Sequence[Tensor]) -> Tensor | Ragged:
+        """`[B, C, H, W]` (channels last in memory) or, when sizes differ, a list."""
+        if len({sample.shape for sample in samples}) == 1:
+            return torch.stack([sample.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2)
+        return list(samples)
+
+    def raw(self, data: Tensor | Ragged) -> Tensor:
+        """Normalised pixels of the centre square, at most 32 x 32: `[B, C * side * side]`."""
+        side = min(_RAW_SIDE, self._spec["size"])
+        pixels = resize(data, side, self._spec)  # [B, C, side, side]
+        mean = pixels.new_tensor(self._spec["mean"])[:, None, None]
+        std = pixels.new_tensor(self._spec["std"])[:, None, None]
+        return ((pixels - mean) / std).flatten(1)
+
+    def save(self, folder: Path) -> None:
+        """Writes `reader.json`."""
+        content = {"spec": self._spec, "options": asdict(self.options)}
+        Path(folder, "reader.json").write_text(json.dumps(content, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> ImageReader:
+        """The reader that `save` wrote."""
+        path = Path(folder, "reader.json")
+        if not path.is_file():
+            raise UserError(f"{path} does not exist; {folder} is not the folder of an image run")
+        content = json.loads(path.read_text())
+        return cls(content["spec"], ReaderOptions(**content["options"]))
+
+    @classmethod
+    def fit(cls, source: Source, options: ReaderOptions | None = None) -> ImageReader:
+        """A reader for this source, from a keyed sample of its records.
+
+        Channels and type are those of most records; unreadable records are passed over (the
+        loader reports them). Raises `UserError` when none can be read.
+        """
+        options = options or ReaderOptions()
+        rows = shuffled(np.arange(min(len(source), options.measure)), len(source), "image facts")
+        images, reason = [], "the source is empty"
+        for row in np.sort(rows):
+            try:
+                images.append(stored(source[int(row)].payload, options))
+            except CorruptSample as error:
+                reason = str(error)
+        if not images:
+            raise UserError(f"data: none of {len(rows)} records is a readable image ({reason})")
+        return cls(measure(images, options), options)
+
+
+def stored(payload: Any, options: ReaderOptions) -> Tensor:
+    """A payload decoded and bounded to `options.max_side`, in its own channels and type."""
+    image = decode_image(
+        payload,
+        max_pixels=options.max_pixels,
+        max_bytes=options.max_bytes,
+        keep_alpha=options.alpha == "keep",
+    )
+    height, width = image.shape[1:]
+    scale = options.max_side / min(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    pixels = image if image.dtype == torch.uint8 else image.to(torch.float32)
+    pixels = torch.nn.functional.interpolate(
+        pixels[None], size=size, mode="bilinear", antialias=True
+    )[0]
+    if image.dtype == torch.uint16:
+        pixels = pixels.round_().to(torch.int32).to(torch.uint16)
+    return pixels.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+
+
+def with_channels(image: Tensor, channels: int) -> Tensor:
+    """Grey to any count by repetition, RGB to grey by luma (ITU-R 601); else `CorruptSample`."""
+    have = image.shape[0]
+    if have == channels:
+        return image
+    if have == 1:
+        return image.permute(1, 2, 0).repeat(1, 1, channels).permute(2, 0, 1)
+    if have == 3 and channels == 1:
+        weights = torch.tensor(_LUMA)
+        grey = torch.tensordot(image.permute(1, 2, 0).to(torch.float32), weights, dims=1)
+        grey = grey if image.is_floating_point() else grey.round_().to(torch.int32).to(image.dtype)
+        return grey[None]
+    raise CorruptSample(f"{have} channels, while most images of the data have {channels}")
+
+
+def as_dtype(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """Integer types are rescaled (255 becomes 65535); floats are kept as they are.
+
+    Raises `CorruptSample` for a float image among integer ones: its range is not known.
+    """
+    if image.dtype == dtype:
+        return image
+    if image.dtype not in _FULL:
+        raise CorruptSample(f"{image.dtype} image, while most images of the data are {dtype}")
+    value = image.to(torch.float32) / _FULL[image.dtype]
+    if dtype in _FULL:
+        return (value * _FULL[dtype]).round_().to(torch.int32).to(dtype)
+    return value
+
+
+def measure(images: Sequence[Tensor], options: ReaderOptions) -> dict[str, Any]:
+    """The spec of a sample of decoded images."""
+    channels, dtype = _majority([(x.shape[0], x.dtype) for x in images])
+    same = [x for x in images if x.shape[0] == channels and x.dtype == dtype]
+    low, high = _value_range(same, dtype)
+    flat = [(x.flatten(1).to(torch.float64) - low) / (high - low) for x in same]
+    count = sum(x.shape[1] for x in flat)
+    mean = torch.stack([x.sum(1) for x in flat]).sum(0) / count
+    square = torch.stack([((x - mean[:, None]) ** 2).sum(1) for x in flat]).sum(0)
+    std = (square / count).sqrt().clamp(min=1e-3)
+    heights, widths = ([x.shape[axis] for x in same] for axis in (1, 2))
+    side = min(int(np.median(heights)), int(np.median(widths)))
+    spec = {
+        "channels": channels,
+        "size": options.size or view_size(side),
+        "height": int(np.median(heights)),
+        "width": int(np.median(widths)),
+        "dtype": str(dtype).removeprefix("torch."),
+        "range": [low, high],
+        "mean": [round(v, 6) for v in mean.tolist()],
+        "std": [round(v, 6) for v in std.tolist()],
+    }
+    if options.normalize == "imagenet":
+        if channels not in (1, 3):
+            raise UserError(
+                f"data.options.normalize: imagenet needs 1 or 3 channels, not {channels}"
+            )
+        grey = channels == 1
+        spec["mean"] = [0.449] if grey else list(IMAGENET_MEAN)
+        spec["std"] = [0.226] if grey else list(IMAGENET_STD)
+    return spec
+
+
+def _majority(kinds: Sequence[tuple[int, torch.dtype]]) -> tuple[int, torch.dtype]:
+    """The commonest (channels, type); on a tie the one with more channels."""
+    counts = Counter(kinds)
+    return max(counts, key=lambda kind: (counts[kind], kind[0], str(kind[1])))
+
+
+def _value_range(images: Sequence[Tensor], dtype: torch.dtype) -> tuple[float, float]:
+    """The values that mean 0 and 1.
+
+    Bytes span 0..255. In 16-bit files 10, 12 or 14 bits are often used, so the top is the
+    smallest 2^k - 1 (k >= 8) that no measured value exceeds. Floats span what was measured.
+    """
+    if dtype == torch.uint8:
+        return 0.0, 255.0
+    high = max(float(x.to(torch.float32).max()) for x in images)
+    if dtype == torch.uint16:
+        return 0.0, float(2 ** max(8, math.ceil(math.log2(high + 1))) - 1)
+    low = min(float(x.min()) for x in images)
+    return low, high if high > low else low + 1.0
+
+
+def view_size(side: int) -> int:
+    """The default view for images of this shorter side: 224 from 160 up, else a multiple of 4."""
+    return 224 if side >= 160 else max(16, side - side % 4)

@@ -1,0 +1,6 @@
+"""View policies by name; `ssl_vision.views.policies` builds them."""
+
+VIEWS = {
+    name: f"ssl_vision.views.policies:{name}"
+    for name in ("simclr", "byol", "dino", "weak", "mae", "none")
+}

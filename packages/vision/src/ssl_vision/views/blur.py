@@ -1,0 +1,82 @@
+"""Gaussian blur with its own width per sample, separable and only where drawn."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_core.rng import Rng
+
+
+@dataclass(frozen=True)
+class GaussianBlur:
+    """Blur with probability `p`, `sigma` uniform in pixels (SimCLR App. A; Chen et al. 2020).
+
+    Equal to torchvision's `gaussian_blur` with reflected borders and odd `kernel`; weights beyond
+    4 sigma (a share below 1e-4 of the mass) are left out. `kernel` None takes all 4 sigma.
+    """
+
+    p: float = 0.5
+    sigma: tuple[float, float] = (0.1, 2.0)
+    kernel: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sigma[0] <= self.sigma[1]:
+            raise ValueError(f"blur sigma must be an increasing positive pair, got {self.sigma}")
+        if self.kernel is not None and (self.kernel < 1 or self.kernel % 2 == 0):
+            raise ValueError(f"blur kernel must be odd and positive, got {self.kernel}")
+
+    def sample(self, rng: Rng) -> Tensor:
+        """Sigma where the blur is drawn, 0 elsewhere: float32 `[B]`."""
+        drawn = rng.bernoulli("blur", p=self.p)
+        return drawn * rng.uniform("blur sigma", low=self.sigma[0], high=self.sigma[1])
+
+    def apply(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """`[B, C, H, W]` in place, row b with `sigma[b]` pixels (0: untouched)."""
+        if x.device.type != "cpu":
+            return self._batched(x, sigma)
+        for image, width in zip(x, sigma.tolist(), strict=True):
+            if width > 0:
+                weights = gaussian(width, self._radius(width, min(image.shape[1:])))
+                image.copy_(_along(_along(image, weights, axis=1), weights, axis=2))
+        return x
+
+    def _radius(self, sigma: float, side: int) -> int:
+        most = side - 1 if self.kernel is None else min(self.kernel // 2, side - 1)
+        return min(most, math.ceil(4 * sigma))
+
+    def _batched(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The same for all rows in two grouped convolutions, without asking the device."""
+        count, channels, height, width = x.shape
+        radius = self._radius(self.sigma[1], min(height, width))
+        offset = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
+        weights = torch.exp(-0.5 * (offset / sigma.clamp(min=1e-6)[:, None]) ** 2)
+        weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(channels, dim=0)
+        flat = x.reshape(1, count * channels, height, width)
+        padded = F.pad(flat, [radius] * 4, mode="reflect")
+        rows = F.conv2d(padded, weights[:, None, :, None], groups=count * channels)
+        both = F.conv2d(rows, weights[:, None, None, :], groups=count * channels)
+        return x.copy_(torch.where(sigma[:, None, None, None] > 0, both.view_as(x), x))
+
+
+def gaussian(sigma: float, radius: int) -> list[float]:
+    """Normalised weights of offsets 0..radius; each but the first is used on both sides."""
+    weights = [math.exp(-0.5 * (k / sigma) ** 2) for k in range(radius + 1)]
+    total = weights[0] + 2 * sum(weights[1:])
+    return [weight / total for weight in weights]
+
+
+def _along(image: Tensor, weights: list[float], *, axis: int) -> Tensor:
+    """Symmetric filter of `[C, H, W]` along one axis: one shifted pair-sum per weight."""
+    radius, length = len(weights) - 1, image.shape[axis]
+    pad = [0, 0, radius, radius] if axis == 1 else [radius, radius, 0, 0]
+    wide = F.pad(image[None], pad, mode="reflect")[0] if radius else image
+    out = image * weights[0]
+    for k in range(1, radius + 1):
+        pair = wide.narrow(axis, radius - k, length) + wide.narrow(axis, radius + k, length)
+        out.add_(pair, alpha=weights[k])
+    return out

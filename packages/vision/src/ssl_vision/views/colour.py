@@ -1,0 +1,186 @@
+"""Colour operations on float images in 0..1, each sample with its own strength.
+
+Equal to torchvision's v2 functionals on float images. Functions work in place on `[G, C, H, W]`
+(contiguous planes) and take one factor a sample as `[G]`. Images that are not RGB have brightness
+and contrast; saturation, hue and grey have no meaning there and are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssl_core.rng import Rng
+
+_LUMA = (0.2989, 0.587, 0.114)
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+
+
+def _per_sample(factor: Tensor) -> Tensor:
+    return factor[:, None, None, None]
+
+
+def luma(x: Tensor) -> Tensor:
+    """ITU-R 601 grey of RGB, else the mean over channels: `[G, 1, H, W]`."""
+    if x.shape[1] != 3:
+        return x if x.shape[1] == 1 else x.mean(1, keepdim=True)
+    grey = x[:, 0:1] * _LUMA[0]
+    return grey.add_(x[:, 1:2], alpha=_LUMA[1]).add_(x[:, 2:3], alpha=_LUMA[2])
+
+
+def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
+    """x f, cut to 0..1."""
+    return x.mul_(_per_sample(factor)).clamp_(0, 1)
+
+
+def adjust_contrast(x: Tensor, factor: Tensor) -> Tensor:
+    """x f + m (1 - f) with m the mean grey of the image, cut to 0..1."""
+    # Rows, then columns: each sum has a fixed length, so bits do not depend on the group.
+    mean = luma(x).mean(3).mean(2)[:, 0]
+    return x.mul_(_per_sample(factor)).add_(_per_sample(mean * (1 - factor))).clamp_(0, 1)
+
+
+def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
+    """x f + grey (1 - f), cut to 0..1."""
+    grey = luma(x).mul_(_per_sample(1 - factor))
+    return x.mul_(_per_sample(factor)).add_(grey).clamp_(0, 1)
+
+
+def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
+    """Rotates the hue by `shift` turns (-0.5..0.5), value and saturation kept.
+
+    In hexcone coordinates each channel is min + chroma * w(h), with w a triangle wave of the hue
+    cut to 0..1, so the way back from HSV needs no case distinction.
+    """
+    red, green, blue = x.unbind(1)  # views [G, H, W]
+    high = torch.maximum(torch.maximum(red, green), blue)
+    low = torch.minimum(torch.minimum(red, green), blue)
+    chroma = high - low
+    per_chroma = chroma.clamp(min=1e-20).reciprocal_()
+    # Sixths of a turn, by which channel is largest; a lerp by a 0/1 mask is cheaper than `where`.
+    hue = (red - green).mul_(per_chroma).add_(4)
+    hue.lerp_((blue - red).mul_(per_chroma).add_(2), (green == high).to(x.dtype))
+    hue.lerp_((green - blue).mul_(per_chroma), (red == high).to(x.dtype))
+    hue.add_((6 * shift)[:, None, None])
+    hue.sub_((hue * (1 / 6)).floor_().mul_(6))
+    for channel, centre in ((red, 3.0), (green, 2.0), (blue, 4.0)):
+        wave = (hue - centre).abs_()
+        wave = wave.sub_(1) if centre == 3.0 else wave.neg_().add_(2)
+        torch.addcmul(low, wave.clamp_(0, 1), chroma, out=channel)
+    return x
+
+
+_ADJUST = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
+
+
+@dataclass(frozen=True)
+class JitterParams:
+    """Per sample: `applied` bool `[B]`; `factors` `[B, 4]` (brightness, contrast, saturation,
+    hue shift in turns); `order` int64 `[B, 4]`, the operations in the order applied."""
+
+    applied: Tensor
+    factors: Tensor
+    order: Tensor
+
+    def codes(self) -> Tensor:
+        """One integer per order, 0 where not applied: samples that share it can go together."""
+        base = torch.tensor([64, 16, 4, 1], device=self.order.device)
+        return ((self.order * base).sum(1) + 1) * self.applied
+
+
+@dataclass(frozen=True)
+class ColourJitter:
+    """Four adjustments in random order, with probability `p` (Wu et al. 2018; SimCLR App. A).
+
+    `brightness`, `contrast` and `saturation` draw factors from [max(0, 1 - v), 1 + v]; `hue`
+    draws turns from [-v, v].
+    """
+
+    brightness: float = 0.8
+    contrast: float = 0.8
+    saturation: float = 0.8
+    hue: float = 0.2
+    p: float = 0.8
+
+    def __post_init__(self) -> None:
+        if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
+            raise ValueError(f"jitter strengths must be >= 0 and hue <= 0.5, got {self}")
+
+    def sample(self, rng: Rng) -> JitterParams:
+        spans = (self.brightness, self.contrast, self.saturation)
+        factors = [
+            rng.uniform(f"jitter {i}", low=max(0.0, 1 - span), high=1 + span)
+            for i, span in enumerate(spans)
+        ]
+        factors.append(rng.uniform("jitter 3", low=-self.hue, high=self.hue))
+        return JitterParams(
+            applied=rng.bernoulli("jitter", p=self.p),
+            factors=torch.stack(factors, dim=1),
+            order=rng.permutation("jitter order", 4),
+        )
+
+    def apply_in_order(self, x: Tensor, order: list[int], factors: Tensor) -> Tensor:
+        """One group that shares its order, in place: `[G, C, H, W]`, factors `[G, 4]`."""
+        rgb = x.shape[1] == 3
+        spans = (self.brightness, self.contrast, self.saturation, self.hue)
+        for op in order:
+            if spans[op] and (rgb or op in (BRIGHTNESS, CONTRAST)):
+                _ADJUST[op](x, factors[:, op])
+        return x
+
+    def apply(self, x: Tensor, params: JitterParams) -> Tensor:
+        """Any batch `[B, C, H, W]`, out of place, group by group."""
+        out = x.clone()
+        for code in params.codes().unique().tolist():
+            if code:
+                rows = (params.codes() == code).nonzero()[:, 0]
+                order = params.order[rows[0]].tolist()
+                out[rows] = self.apply_in_order(x[rows], order, params.factors[rows])
+        return out
+
+
+@dataclass(frozen=True)
+class Grey:
+    """All channels set to the luma with probability `p`; only for RGB."""
+
+    p: float = 0.2
+
+    def sample(self, rng: Rng) -> Tensor:
+        """bool `[B]`."""
+        return rng.bernoulli("grey", p=self.p)
+
+    def apply(self, x: Tensor, grey: Tensor) -> Tensor:
+        if x.shape[1] != 3:
+            return x
+        return torch.where(_per_sample(grey), luma(x), x)
+
+
+@dataclass(frozen=True)
+class Solarise:
+    """Values from `threshold` up are inverted, with probability `p` (BYOL)."""
+
+    p: float = 0.2
+    threshold: float = 0.5
+
+    def sample(self, rng: Rng) -> Tensor:
+        """bool `[B]`."""
+        return rng.bernoulli("solarise", p=self.p)
+
+    def apply(self, x: Tensor, solarise: Tensor) -> Tensor:
+        return torch.where(_per_sample(solarise) & (x >= self.threshold), 1 - x, x)
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """(x - mean) / std per channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def apply(self, x: Tensor) -> Tensor:
+        """In place: `[B, C, H, W]`."""
+        shape = (1, -1, 1, 1)
+        mean = x.new_tensor(self.mean).view(shape)
+        return x.sub_(mean).div_(x.new_tensor(self.std).view(shape))

@@ -1,0 +1,166 @@
+"""Boxes of stored images, resized with antialias to one float tensor in 0..1.
+
+Two ways to the same numbers. On the CPU each box goes through torch's own antialias kernel, in
+the stored type: it is what torchvision calls, and fastest on bytes stored channels last. On other
+devices, where one launch per image would dominate, the same weights are written as two batched
+matrix products (rows, then columns), which also takes images of unequal sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Ragged = list[Tensor]
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+def image_sizes(data: Tensor | Ragged) -> Tensor:
+    """Height and width of every image, int64 `[B, 2]` on the images' device."""
+    if isinstance(data, Tensor):
+        return torch.tensor(data.shape[2:], device=data.device).expand(len(data), 2)
+    return torch.tensor([image.shape[1:] for image in data], device=data[0].device)
+
+
+def crop_resize(
+    data: Tensor | Ragged,
+    boxes: Tensor,
+    size: tuple[int, int],
+    *,
+    value_range: tuple[float, float],
+    interpolation: Interpolation = "bilinear",
+    flip: Tensor | None = None,
+    rows: list[int] | None = None,
+) -> Tensor:
+    """Boxes of images as float32 `[N, C, *size]`, `value_range` mapped to 0..1.
+
+    `data` is `[B, C, H, W]` or a list of B tensors `[C, H, W]`; `boxes` (int64 `[B, 4]`) holds
+    top, left, height, width in stored pixels; `flip` (bool `[B]`) mirrors left-right. `rows`
+    picks the N samples wanted, in this order (None: all). Bytes are rounded to bytes after
+    resizing, as torchvision and Pillow do.
+    """
+    picked = range(len(boxes)) if rows is None else rows
+    if data[0].device.type == "cpu":
+        pixels = _each(data, boxes, size, interpolation, flip, picked)
+    else:
+        pixels = _batched(data, boxes, size, interpolation, flip, list(picked))
+    low, high = value_range
+    return pixels.sub_(low).mul_(1 / (high - low)) if low else pixels.mul_(1 / high)
+
+
+def _each(
+    data: Tensor | Ragged,
+    boxes: Tensor,
+    size: tuple[int, int],
+    interpolation: Interpolation,
+    flip: Tensor | None,
+    picked: Any,
+) -> Tensor:
+    edges: list[list[int]] = boxes.tolist()
+    mirrored = None if flip is None else flip.tolist()
+    out = torch.empty(len(picked), data[0].shape[0], *size)
+    for place, i in zip(out, picked, strict=True):
+        top, left, height, width = edges[i]
+        box = data[i][:, top : top + height, left : left + width]
+        if box.dtype != torch.uint8:
+            box = box.to(torch.float32)
+        if (height, width) != size:
+            box = F.interpolate(box[None], size=size, mode=interpolation, antialias=True)[0]
+        place.copy_(box.flip(-1) if mirrored is not None and mirrored[i] else box)
+    return out
+
+
+def _batched(
+    data: Tensor | Ragged,
+    boxes: Tensor,
+    size: tuple[int, int],
+    interpolation: Interpolation,
+    flip: Tensor | None,
+    picked: list[int],
+) -> Tensor:
+    if len(picked) != len(boxes) or picked != list(range(len(boxes))):
+        index = torch.tensor(picked, device=boxes.device)
+        boxes, flip = boxes[index], None if flip is None else flip[index]
+        data = data[index] if isinstance(data, Tensor) else [data[i] for i in picked]
+    pixels = _padded(data)  # [N, C, H, W]
+    rows = antialias_weights(boxes[:, 0], boxes[:, 2], size[0], pixels.shape[2], interpolation)
+    columns = antialias_weights(boxes[:, 1], boxes[:, 3], size[1], pixels.shape[3], interpolation)
+    if flip is not None:
+        columns = torch.where(flip[:, None, None], columns.flip(1), columns)
+    x = pixels.to(torch.float32)
+    x = rows[:, None] @ (x @ columns[:, None].mT)  # [N, C, h, w]
+    if pixels.dtype == torch.uint8:
+        x = x.round_().clamp_(0, 255)
+    return x
+
+
+def _padded(data: Tensor | Ragged) -> Tensor:
+    """Images of unequal sizes in the top-left corners of one tensor; boxes never reach outside."""
+    if isinstance(data, Tensor):
+        return data
+    height, width = (max(image.shape[axis] for image in data) for axis in (1, 2))
+    out = data[0].new_zeros(len(data), data[0].shape[0], height, width)
+    for place, image in zip(out, data, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    return out
+
+
+def antialias_weights(
+    start: Tensor, length: Tensor, out: int, total: int, interpolation: Interpolation
+) -> Tensor:
+    """Resize weights of an interval of each row of pixels: float32 `[N, out, total]`.
+
+    Output i is centred on start + (i + 0.5) * length / out; the kernel is widened by the scale
+    when shrinking, cut at the interval's ends and normalised, as torch's antialias kernels do.
+    """
+    position = torch.arange(total, device=start.device, dtype=torch.float32)
+    target = torch.arange(out, device=start.device, dtype=torch.float32)
+    scale = (length.to(torch.float32) / out)[:, None, None]
+    offset = position - start[:, None]  # [N, total], pixels counted from the interval's start
+    centre = (target[:, None] + 0.5) * scale  # [N, out, 1]
+    distance = ((offset[:, None, :] + 0.5 - centre) / scale.clamp(min=1)).abs()
+    weights = _KERNELS[interpolation](distance)
+    inside = (offset >= 0) & (offset < length[:, None])
+    weights = weights * inside[:, None, :]
+    return weights / weights.sum(-1, keepdim=True)
+
+
+def _triangle(x: Tensor) -> Tensor:
+    return (1 - x).clamp(min=0)
+
+
+def _keys(x: Tensor, a: float = -0.5) -> Tensor:
+    """Keys' cubic (1981) with a = -1/2, which torch uses when antialiasing."""
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+
+
+_KERNELS = {"bilinear": _triangle, "bicubic": _keys}
+
+
+def centre_boxes(sizes: Tensor, fraction: float = 1.0) -> Tensor:
+    """The centre square of each image, `fraction` of its shorter side: int64 `[B, 4]`."""
+    side = (sizes.amin(1) * fraction).round().to(torch.int64).clamp(min=1)
+    corner = torch.div(sizes - side[:, None], 2, rounding_mode="floor")
+    return torch.cat([corner, side[:, None], side[:, None]], dim=1)
+
+
+def resize(
+    data: Tensor | Ragged,
+    size: int,
+    spec: Mapping[str, Any],
+    *,
+    fraction: float = 1.0,
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
+    """The centre square of each image at `size`, float32 `[B, C, size, size]` in 0..1."""
+    boxes = centre_boxes(image_sizes(data), fraction)
+    low, high = spec["range"]
+    return crop_resize(
+        data, boxes, (size, size), value_range=(low, high), interpolation=interpolation
+    )
