@@ -32,7 +32,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        grad = grads[0].contiguous()
+        grad = grads[0].clone(memory_format=torch.contiguous_format)
         dist.all_reduce(grad)
         rows = grad.shape[0] // world_size()
         return grad[rank() * rows : (rank() + 1) * rows]
@@ -54,12 +54,12 @@ class _AllReduce(torch.autograd.Function):
 
 def gather(x: Tensor) -> Tensor:
     """All ranks' rows, `[b, ...] -> [W b, ...]` in rank order; gradients are summed back."""
-    return x if world_size() == 1 else _Gather.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+    return x if world_size() == 1 else _Gather.apply(x)
 
 
 def all_sum(x: Tensor) -> Tensor:
     """The sum over ranks, with gradients: the backward of a sum is a sum."""
-    return x if world_size() == 1 else _AllReduce.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+    return x if world_size() == 1 else _AllReduce.apply(x)
 
 
 def all_mean(x: Tensor) -> Tensor:

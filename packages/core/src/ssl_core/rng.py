@@ -192,4 +192,5 @@ def shuffled(index: np.ndarray, n: int, *labels: Label) -> np.ndarray:
     while outside.any():
         out[outside] = network(out[outside])
         outside = out >= n
-    return out.astype(np.int64)
+    placed: np.ndarray = out.astype(np.int64)
+    return placed

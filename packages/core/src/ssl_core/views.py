@@ -23,6 +23,8 @@ class View:
     data: Any
     rng: Rng
     role: str = "global"
+    owner: tuple[str, ...] = ()
+    """Which members of joint methods the view is for, outermost first."""
     params: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ssl_core.batch import Batch
@@ -25,7 +26,7 @@ class Loss:
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, *, metrics: dict[str, Tensor] | None = None, **parts: Tensor) -> Loss:
+    def of(cls, parts: dict[str, Tensor], metrics: dict[str, Tensor] | None = None) -> Loss:
         """A loss from its parts, already weighted."""
         values = list(parts.values())
         detached = {name: part.detach() for name, part in parts.items()}
@@ -61,6 +62,8 @@ class Method(nn.Module, ABC):
         self.encoder = encoder
         self.view_policy = views
         self.progress = (0, 1)
+        self.monitored: Tensor | None = None
+        """Pooled features `[b, D]` of the newest forward, for representation health."""
 
     @property
     def backbone(self) -> nn.Module:
@@ -86,7 +89,7 @@ class Method(nn.Module, ABC):
         """Called before every step; schedules inside a method read `self.progress`."""
         self.progress = (step, total)
 
-    def after_step(self, step: Step) -> None:  # noqa: B027 - most methods have nothing to do
+    def after_step(self, step: Step) -> None:
         """Called after the optimiser's step: teachers, queues, centres."""
 
     def features(
@@ -108,6 +111,7 @@ class Method(nn.Module, ABC):
             data, rng = _joined([views[i] for i in members])
             with dropout_keys(rng):
                 whole: Features = encoder(data)
+            self.monitored = whole.pooled.detach()
             for i, part in zip(
                 members, _split(whole, [len(views[i]) for i in members]), strict=True
             ):
@@ -116,8 +120,6 @@ class Method(nn.Module, ABC):
 
 
 def _joined(views: Sequence[View]) -> tuple[Any, Rng]:
-    import torch
-
     if len(views) == 1:
         return views[0].data, views[0].rng
     return torch.cat([view.data for view in views]), Rng.cat([view.rng for view in views])

@@ -1,0 +1,1 @@
+"""The training engine: one loop, exact resume, one device or many."""

@@ -1,0 +1,263 @@
+"""The training loop: one visible function.
+
+What a run is at step s depends only on its recipe and s: schedules are pure functions of the step,
+sample order and every random draw are keyed by it. So a checkpoint holds tensors and a step
+number, and a killed run continues to the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core import recipe
+from ssl_core.batch import Batch
+from ssl_core.distributed import rank, world_size
+from ssl_core.engine.checkpoint import Checkpoints
+from ssl_core.engine.guard import BatchNormGuard, SkipCounter
+from ssl_core.engine.metrics import MetricsFile, Window
+from ssl_core.engine.optim import build_optimizer, set_schedule
+from ssl_core.engine.parallel import any_rank, barrier, replicate
+from ssl_core.engine.precision import autocast, numerics
+from ssl_core.engine.signals import StopSignals
+from ssl_core.errors import Preempted, UserError
+from ssl_core.evaluation.geometry import effective_rank
+from ssl_core.methods.base import Loss, Method, Step
+from ssl_core.rng import Rng, key_of
+
+_log = logging.getLogger("ssl_core")
+
+
+class Loader(Protocol):
+    """Where batches come from; see `ssl_core.data.Loader`."""
+
+    def batches(self, start_step: int, stop_step: int) -> Iterator[Batch]:
+        """The local micro-batches of steps [start, stop), in order, on the device."""
+
+
+class Callback(Protocol):
+    """What may watch a run. Rank 0 only; a callback never changes training."""
+
+    def on_start(self, step: int, steps: int) -> None: ...
+
+    def on_log(self, record: dict[str, Any]) -> None: ...
+
+    def on_end(self, step: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came out: `steps` done, of which `resumed_from` were done before this call."""
+
+    steps: int
+    resumed_from: int
+    wall_seconds: float
+    samples_per_second: float
+    skipped: int
+    last: dict[str, Any]
+
+
+def fit(
+    method: Method,
+    loader: Loader,
+    *,
+    train: recipe.Train,
+    optimizer: recipe.Optimizer,
+    out: Path,
+    device: torch.device | str = "cpu",
+    identity: Mapping[str, Any] | None = None,
+    score: Callable[[nn.Module], float] | None = None,
+    score_every: int | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> FitResult:
+    """Trains `method` for `train.steps` steps, or the rest of them where `out` holds a checkpoint.
+
+    Arguments: `loader` yields `train.accumulate` micro-batches a step; `identity` names what must
+    not change between saving and resuming; `score(backbone)` (higher is better, on held-out data)
+    is taken every `score_every` steps and decides the best checkpoint.
+
+    Raises `Preempted` after saving when a signal asked to stop, `TrainingAborted` after
+    `train.max_skipped` non-finite steps in a row.
+    """
+    device = torch.device(device)
+    if train.accumulate > 1 and method.batch_coupled:
+        raise UserError(
+            f"train.accumulate: {train.accumulate} micro-batches would change the loss of "
+            f"{type(method).__name__}, which compares samples of a batch; use accumulate=1"
+        )
+    method.to(device)
+    if train.channels_last:
+        method.to(memory_format=torch.channels_last)
+    method.train()
+    opt = build_optimizer(method, optimizer)
+    parameters = [p for group in opt.param_groups for p in group["params"]]
+    checkpoints = Checkpoints(out / "checkpoints", keep=train.keep)
+    identity = {"steps": train.steps, "batch_size": train.batch_size, "seed": train.seed} | dict(
+        identity or {}
+    )
+    meta = checkpoints.load_newest(method, opt, identity=identity)
+    start = meta.step if meta else 0
+    model = replicate(method)
+    if train.compile:
+        method.encoder.compile()
+
+    main = rank() == 0
+    out.mkdir(parents=True, exist_ok=True)
+    metrics = MetricsFile(out / "metrics.jsonl", after=start) if main else None
+    watchers = list(callbacks) if main else []
+    guard, skips = BatchNormGuard(method), SkipCounter(device, train.max_skipped)
+    skips.total.fill_(meta.skipped if meta else 0)
+    window, record, began = Window(), {}, time.perf_counter()
+    saved: float | None = None
+
+    def save(step: int) -> None:
+        if main:
+            checkpoints.save(
+                step,
+                method,
+                method.backbone,
+                opt,
+                identity=identity,
+                skipped=int(skips.total),
+                score=saved,
+            )
+        barrier()
+
+    with numerics(train.deterministic, device), StopSignals() as stop, _closing(metrics, watchers):
+        for watcher in watchers:
+            watcher.on_start(start, train.steps)
+        batches = iter(loader.batches(start, train.steps))
+        for step in range(start, train.steps):
+            set_schedule(opt, optimizer, step, train.steps)
+            method.before_step(step, train.steps)
+            guard.remember()
+            waited, losses = 0.0, []
+            for micro in range(train.accumulate):
+                asked = time.perf_counter()
+                batch = next(batches)
+                waited += time.perf_counter() - asked
+                with _synchronised(model, last=micro == train.accumulate - 1):
+                    losses.append(_forward_backward(model, method, batch, train, step, micro))
+
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            finite = norm.isfinite()  # gradients are averaged over ranks, so all ranks agree
+            if optimizer.clip is not None:
+                nn.utils.clip_grads_with_norm_(parameters, optimizer.clip, norm)
+            _optimiser_step(opt, finite)
+            opt.zero_grad(set_to_none=True)
+            guard.restore_unless(finite)
+            method.after_step(Step(step, train.steps, finite))
+            skips.count(finite)
+
+            done = step + 1
+            window.add(_mean(losses), norm, samples=train.batch_size, waited=waited)
+            saved = None
+            if done % train.log_every == 0 or done == train.steps:
+                skips.check(done)
+                record = {"step": done, "steps": train.steps, **window.close()}
+                record["lr"] = opt.param_groups[0]["lr"]
+                record["skipped"] = int(skips.total)
+                if method.monitored is not None:
+                    record["effective_rank"] = effective_rank(method.monitored)
+            if score is not None and score_every and done % score_every == 0:
+                saved = score(method.backbone)
+                method.train()
+                record = {"step": done, "steps": train.steps, **record, "score": saved}
+            if record.get("step") == done and metrics is not None:
+                metrics.write(record)
+                for watcher in watchers:
+                    watcher.on_log(record)
+
+            stopping = any_rank(stop.received is not None, device)
+            if done % train.save_every == 0 or done == train.steps or stopping or saved is not None:
+                save(done)
+            if stopping and done < train.steps:
+                raise Preempted(_stop_message(stop.received, done, train.steps))
+        for watcher in watchers:
+            watcher.on_end(train.steps)
+
+    seconds = time.perf_counter() - began
+    done = train.steps - start
+    rate = done * train.batch_size / seconds if done else 0.0
+    return FitResult(train.steps, start, seconds, rate, int(skips.total), record)
+
+
+def _forward_backward(
+    model: nn.Module, method: Method, batch: Batch, train: recipe.Train, step: int, micro: int
+) -> Loss:
+    """One micro-batch: views on the device, loss, gradients."""
+    device = batch.ids.device
+    # Layers of other libraries (stochastic depth, attention dropout) draw from torch's own
+    # generator; starting it from the step makes a resumed run repeat them.
+    torch.manual_seed(key_of("stock layers", train.seed, step, micro, rank()) % (1 << 63))
+    with torch.no_grad():
+        views = method.views(batch, Rng.at(train.seed, step, batch.ids))
+    with autocast(device, train.precision):
+        loss: Loss = model(views)
+    (loss.total / train.accumulate).backward()
+    return loss
+
+
+def _optimiser_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
+    """Steps, or leaves parameters and moments untouched where `finite` is False.
+
+    On an accelerator the fused kernels read the flag themselves: the host never waits for it.
+    """
+    if finite.device.type == "cpu":
+        if bool(finite):
+            optimizer.step()
+        return
+    optimizer.found_inf = (~finite).to(torch.float32)  # type: ignore[attr-defined]
+    optimizer.grad_scale = None  # type: ignore[attr-defined]
+    optimizer.step()
+
+
+def _mean(losses: list[Loss]) -> Loss:
+    """The step's loss over its micro-batches."""
+    if len(losses) == 1:
+        return losses[0]
+
+    def mean(of: list[Tensor]) -> Tensor:
+        return torch.stack([x.detach() for x in of]).mean(0)
+
+    return Loss(
+        mean([loss.total for loss in losses]),
+        {name: mean([loss.parts[name] for loss in losses]) for name in losses[0].parts},
+        {name: mean([loss.metrics[name] for loss in losses]) for name in losses[0].metrics},
+    )
+
+
+@contextlib.contextmanager
+def _synchronised(model: nn.Module, *, last: bool) -> Iterator[None]:
+    """Only the last micro-batch of a step exchanges gradients."""
+    if last or world_size() == 1:
+        yield
+    else:
+        with model.no_sync():  # type: ignore[operator]
+            yield
+
+
+@contextlib.contextmanager
+def _closing(metrics: MetricsFile | None, watchers: Sequence[Callback]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if metrics is not None:
+            metrics.close()
+        for watcher in watchers:
+            close = getattr(watcher, "close", None)
+            if close is not None:
+                close()
+
+
+def _stop_message(signal_number: int | None, done: int, steps: int) -> str:
+    name = "another rank's signal" if signal_number is None else f"signal {signal_number}"
+    return f"stopped by {name} after step {done} of {steps}; everything was saved"

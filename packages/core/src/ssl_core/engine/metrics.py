@@ -1,0 +1,76 @@
+"""Metrics stay on the device between log points; one copy brings a window's values home."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssl_core.files import atomic_write, to_json
+from ssl_core.methods.base import Loss
+
+
+class Window:
+    """Running sums of a log window's values, on the device."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._count = 0
+        self._start = time.perf_counter()
+        self._waited = 0.0
+        self._samples = 0
+
+    def add(self, loss: Loss, grad_norm: Tensor, *, samples: int, waited: float) -> None:
+        """Adds one step: its loss, gradient norm, global samples, and seconds of data wait."""
+        values = {"loss": loss.total, **loss.parts, **loss.metrics, "grad_norm": grad_norm}
+        for name, value in values.items():
+            value = value.detach().float()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._count += 1
+        self._samples += samples
+        self._waited += waited
+
+    def close(self) -> dict[str, float]:
+        """Means of the window, throughput and data-wait share; starts the next window."""
+        names = list(self._sums)
+        values = (torch.stack([self._sums[n] for n in names]) / max(1, self._count)).tolist()
+        seconds = max(time.perf_counter() - self._start, 1e-9)
+        out = dict(zip(names, values, strict=True))
+        out["samples_per_second"] = self._samples / seconds
+        out["step_ms"] = 1000 * seconds / max(1, self._count)
+        out["data_wait"] = self._waited / seconds
+        self.__init__()  # type: ignore[misc]
+        return out
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one record a log point, flushed, cut back on resume."""
+
+    def __init__(self, path: Path, *, after: int) -> None:
+        """Opens for appending; records past step `after` (from a killed attempt) are removed."""
+        self.path = path
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step(line) <= after]
+            atomic_write(path, "".join(f"{line}\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Appends one record."""
+        self._file.write(to_json(record) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _step(line: str) -> float:
+    """The step of a record; a torn last line counts as past every step."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -1,0 +1,78 @@
+"""Process groups and replication, applied in one readable place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ssl_core.errors import UserError
+from ssl_core.networks.batchnorm import convert_batchnorm
+
+
+def launched_world() -> int:
+    """The number of processes a launcher such as torchrun started (1 without one)."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def choose_device(name: str) -> torch.device:
+    """A torch device for "auto", "cpu", "cuda", "cuda:1"; under torchrun the local rank's GPU."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device: {name!r} is not one of auto, cpu, cuda, cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device: {name!r} was asked for, but no CUDA GPU is visible; use 'cpu'")
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return device
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Joins the launcher's processes for the duration; does nothing in a world of one."""
+    if launched_world() == 1 or dist.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        dist.init_process_group("cpu:gloo,cuda:nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def replicate(method: nn.Module) -> nn.Module:
+    """The module to call in the training loop: gradients averaged over replicas.
+
+    Batch norm becomes cross-replica first, so that statistics are those of the global batch.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return method
+    convert_batchnorm(method)
+    return DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """True where any rank says so; ranks thus leave the loop at the same step."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return flag
+    value = torch.tensor(float(flag), device=device)
+    dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return bool(value.item())
+
+
+def barrier() -> None:
+    """Waits for every rank; nothing in a world of one."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.barrier()

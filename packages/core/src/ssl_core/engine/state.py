@@ -1,0 +1,79 @@
+"""Training state as named tensors: what a checkpoint holds and how it comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core.errors import UserError
+
+
+def optimizer_tensors(method: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Optimiser state by parameter name: "blocks.0.weight/exp_avg" and so on."""
+    names: dict[Tensor, str] = {p: name for name, p in method.named_parameters()}
+    return {
+        f"{names[parameter]}/{key}": torch.as_tensor(value)
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+        if value is not None
+    }
+
+
+def training_tensors(method: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Everything that training changes: parameters, buffers, optimiser moments."""
+    state = {f"method/{name}": tensor for name, tensor in method.state_dict().items()}
+    moments = optimizer_tensors(method, optimizer)
+    return state | {f"optimizer/{name}": tensor for name, tensor in moments.items()}
+
+
+def load_training_tensors(
+    method: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    """Puts saved tensors back; every name must match, in both directions."""
+    weights = _under(tensors, "method/")
+    _require_same_names("checkpoint weights", set(weights), set(method.state_dict()))
+    method.load_state_dict(weights)
+
+    moments: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in _under(tensors, "optimizer/").items():
+        parameter, _, key = name.rpartition("/")
+        moments.setdefault(parameter, {})[key] = tensor
+    names: dict[Tensor, str] = {p: name for name, p in method.named_parameters()}
+    state_dict = optimizer.state_dict()
+    order = [names[p] for group in optimizer.param_groups for p in group["params"]]
+    _require_same_names("checkpoint moments", set(moments), set(moments) & set(order))
+    state_dict["state"] = {i: moments[name] for i, name in enumerate(order) if name in moments}
+    optimizer.load_state_dict(state_dict)
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
+
+
+def _require_same_names(what: str, have: set[str], want: set[str]) -> None:
+    if have != want:
+        missing, extra = sorted(want - have)[:5], sorted(have - want)[:5]
+        raise UserError(
+            f"{what} do not fit this method: missing {missing}, unexpected {extra}. "
+            "Resume with the recipe of the run, or start in a new folder"
+        )
+
+
+def unshared(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Contiguous tensors on the CPU without shared storage, and {alias: name} for the rest.
+
+    Tied weights appear under two names in a state dict; safetensors stores each memory once.
+    """
+    stored: dict[str, Tensor] = {}
+    aliases: dict[str, str] = {}
+    first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
+    for name, tensor in tensors.items():
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() and place in first:
+            aliases[name] = first[place]
+        else:
+            first[place] = name
+            stored[name] = tensor.detach().to("cpu", copy=True).contiguous()
+    return stored, aliases

@@ -1,0 +1,56 @@
+"""SimCLR (Chen et al., ICML 2020): two views of a sample attract, all others repel.
+
+    L = -log exp(s(z_i, z_j) / t) / sum_{k != i} exp(s(z_i, z_k) / t),  mean over the 2B anchors
+
+The released code sums the two directions; the paper's mean over anchors is used here. The same
+method is GraphCL on graph views and SimCSE on dropout views: SimCSE (Gao et al., EMNLP 2021)
+contrasts one direction across the two passes only (`pairs="cross"`) after a tanh layer
+(`head="tanh"`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ssl_core.methods.base import Loss, Method
+from ssl_core.networks.heads import MLPHead
+from ssl_core.objectives import info_nce, nt_xent
+from ssl_core.views import View, ViewPolicy
+
+
+class SimCLR(Method):
+    """Encoder and projector; NT-Xent over all views of all replicas."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        views: ViewPolicy,
+        *,
+        hidden: int = 2048,
+        dim: int = 128,
+        layers: int = 2,
+        head: Literal["mlp", "tanh"] = "mlp",
+        pairs: Literal["all", "cross"] = "all",
+        temperature: float = 0.1,
+    ) -> None:
+        super().__init__(encoder, views)
+        width: int = encoder.embed_dim  # type: ignore[assignment]
+        if head == "tanh":
+            self.projector = MLPHead(width, width, layers=1, last_activation="tanh")
+        else:
+            self.projector = MLPHead(width, dim, hidden=hidden, layers=layers)
+        self.pairs = pairs
+        self.temperature = temperature
+
+    def encode(self, views: Sequence[View]) -> list[Tensor]:
+        return [self.projector(features.pooled) for features in self.features(views)]
+
+    def loss(self, reps: list[Tensor]) -> Loss:
+        if self.pairs == "cross":
+            loss = info_nce(reps[0], reps[1], temperature=self.temperature, symmetric=False)
+        else:
+            loss = nt_xent(*reps, temperature=self.temperature)
+        return Loss.of({"nt_xent": loss})

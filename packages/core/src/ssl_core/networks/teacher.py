@@ -1,0 +1,67 @@
+"""A teacher whose weights are an exponential moving average of the student's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def ema_update(
+    teacher: Iterable[Tensor], student: Iterable[Tensor], momentum: float, finite: Tensor
+) -> None:
+    """In place, t <- m t + (1 - m) s for every pair, or nothing where `finite` is False.
+
+    `finite` is a 0-dim bool tensor; on an accelerator it is never read by the host.
+    """
+    old, new = list(teacher), list(student)
+    if not old:
+        return
+    if finite.device.type == "cpu":
+        if bool(finite):
+            torch._foreach_lerp_(old, new, 1 - momentum)
+        return
+    # A select rather than a product with 0, because 0 x inf is not 0.
+    change = torch._foreach_sub(new, old)
+    weight = finite.to(old[0].dtype) * (1 - momentum)
+    torch._foreach_mul_(change, weight)
+    torch._foreach_add_(old, change)
+
+
+class Teacher(nn.Module):
+    """Copies of a method's networks under the same names, without gradient.
+
+        self.teacher = Teacher(encoder=encoder, projector=self.projector)
+        ...
+        self.teacher.update(self, momentum, step.finite)
+
+    The average is kept in the parameters' own precision (fp32 under autocast; in bf16 a momentum
+    near 1 would lose every update). Buffers follow `buffers`: "own" lets batch norm inside the
+    teacher keep the statistics of what it sees (BYOL, DINO), "copy" takes the student's.
+    """
+
+    def __init__(self, *, buffers: str = "own", **networks: nn.Module) -> None:
+        super().__init__()
+        if buffers not in ("own", "copy"):
+            raise ValueError(f"buffers must be 'own' or 'copy', got {buffers!r}")
+        self.buffer_policy = buffers
+        self.names = tuple(networks)
+        for name, network in networks.items():
+            self.add_module(name, copy.deepcopy(network).requires_grad_(False))
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> nn.Module: ...
+
+    def update(self, method: nn.Module, momentum: float, finite: Tensor) -> None:
+        """Moves every network towards the attribute of the same name of `method`."""
+        for name in self.names:
+            teacher, student = getattr(self, name), getattr(method, name)
+            ema_update(teacher.parameters(), student.parameters(), momentum, finite)
+            if self.buffer_policy == "copy":
+                for old, new in zip(teacher.buffers(), student.buffers(), strict=True):
+                    old.copy_(new)

@@ -1,0 +1,10 @@
+"""A contract test kit: what every method must do in every domain.
+
+from ssl_core.testing import Contract, MethodCase
+contract = Contract(MY_DOMAIN, [MethodCase("simclr", views={...}, encoder={...}), ...], folder)
+for case in contract.cases: contract.check(case)
+"""
+
+from ssl_core.testing.contract import CHECKS, Contract, MethodCase
+
+__all__ = ["CHECKS", "Contract", "MethodCase"]
