@@ -1,0 +1,119 @@
+"""One row of a source to one decoded sample, or the reason why not. Runs in any worker."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ssl_core.batch import Reader, Source
+from ssl_core.data.heads import head_of
+from ssl_core.data.limits import with_retries
+from ssl_core.errors import CorruptSample, SSLError, TrainingAborted
+from ssl_core.rng import shuffled
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A record that did not become a sample."""
+
+    index: int
+    key: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """A decoded sample; `failures` are the records it stands in for, in the order tried."""
+
+    index: int
+    key: str
+    label: int | None
+    sample: Any
+    failures: tuple[Failure, ...] = ()
+
+
+class Fetcher:
+    """Decodes rows and replaces corrupt ones; a pure function of the row, whoever runs it.
+
+    A corrupt row is replaced by row `shuffled(row, seed, attempt)` for attempt 1, 2, ...: the same
+    replacement in every worker, run and resume. `known` remembers failures by row, so that no
+    corrupt record is decoded twice. More failures in a chain than a share `max_corrupt` of corrupt
+    records makes plausible (one chain in 10^9) raise `TrainingAborted`.
+    """
+
+    def __init__(
+        self, source: Source, reader: Reader, *, seed: int = 0, max_corrupt: float = 0.05
+    ) -> None:
+        self.source = source
+        self.reader = reader
+        self.seed = seed
+        self.known: dict[int, Failure] = {}
+        share = min(max(max_corrupt, 0.2), 0.998)
+        self.attempts = math.ceil(math.log(1e-9) / math.log(share))
+
+    def decode(self, index: int) -> Item | Failure:
+        """One row as it is. Only errors made for the user pass through."""
+        try:
+            record = with_retries(lambda: self.source[index])
+            sample = with_retries(lambda: self.reader.decode(record))
+        except SSLError:
+            raise
+        except Exception as error:
+            # Whatever a decoder trips over is a property of the record: name it and go on.
+            reason = str(error) if isinstance(error, CorruptSample) else _described(error)
+            return Failure(index, self._key(index), reason)
+        return Item(index, record.key, record.label, sample)
+
+    def _key(self, index: int) -> str:
+        """The record's name, even where the record cannot be read."""
+        try:
+            return head_of(self.source, index).key
+        except Exception:
+            return f"row {index}"
+
+    def resolve(self, index: int) -> tuple[int, tuple[Failure, ...]]:
+        """The row that stands for `index` as far as `known` tells, and the failures before it."""
+        failures: dict[int, Failure] = {}
+        at, attempt = index, 0
+        while (failure := self.known.get(at)) is not None:
+            failures[at] = failure
+            if len(failures) == len(self.source) or attempt == self.attempts:
+                raise TrainingAborted(
+                    f"data: {len(failures)} records in a row are corrupt, as far as "
+                    f"{failure.key}; the first is {_named(failures)}"
+                )
+            attempt += 1
+            at = self.replacement(index, attempt)
+        return at, tuple(failures.values())
+
+    def replacement(self, index: int, attempt: int) -> int:
+        """The row tried instead of `index` at this attempt, from 1."""
+        n = len(self.source)
+        return int(shuffled(np.array([index]), n, "replacement", self.seed, attempt)[0])
+
+    def fetch(self, index: int) -> Item:
+        """The sample for a row, or its replacement."""
+        while True:
+            at, failures = self.resolve(index)
+            found = self.decode(at)
+            if isinstance(found, Item):
+                return Item(found.index, found.key, found.label, found.sample, failures)
+            self.known[at] = found
+
+    def fetch_all(self, indices: Sequence[int]) -> list[Item]:
+        """The samples for several rows, in order."""
+        return [self.fetch(index) for index in indices]
+
+
+def _described(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _named(failures: dict[int, Failure]) -> str:
+    first = next(iter(failures.values()))
+    return f"{first.key}: {first.reason}"

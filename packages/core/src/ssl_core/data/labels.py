@@ -1,0 +1,116 @@
+"""Labels and splits as people write them: words or numbers in a column, names of folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ssl_core.errors import UserError
+
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "unlabeled": "train",
+    "unlabelled": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Names under which data sets keep their parts, and the part each one means."""
+
+
+def encode_labels(
+    values: Sequence[Any], *, classes: Sequence[str] | None = None
+) -> tuple[np.ndarray | None, list[str] | None]:
+    """Labels as int64 `[N]` (-1 where missing) and the class names; (None, None) without any.
+
+    `values` are integers, words or None. Missing are None, NaN, the empty word and -1. Classes are
+    the distinct values in order: numbers by size, words by alphabet. With `classes` given, words
+    must be among them and integers index them; raises `UserError` otherwise.
+    """
+    cells = [_cell(value) for value in values]
+    if classes is not None:
+        return _given(cells, list(classes)), list(classes)
+    distinct = {cell for cell in cells if cell is not None}
+    if not distinct:
+        return None, None
+    try:
+        ordered: list[Any] = sorted(distinct, key=int)
+    except ValueError:
+        ordered = sorted(distinct, key=str)
+    number = {value: i for i, value in enumerate(ordered)}
+    labels = [-1 if cell is None else number[cell] for cell in cells]
+    return np.array(labels, np.int64), [str(value) for value in ordered]
+
+
+def _cell(value: Any) -> str | None:
+    """One label as a word, or None when it is missing."""
+    if isinstance(value, (bytes, np.bytes_)):
+        value = value.decode()
+    if value is None or value != value:  # NaN is how tables spell "missing"
+        return None
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        value = int(value)
+    word = str(value).strip()
+    return None if word in ("", "-1") else word
+
+
+def _given(cells: list[str | None], classes: list[str]) -> np.ndarray:
+    number = {name: i for i, name in enumerate(classes)}
+    out = np.full(len(cells), -1, np.int64)
+    for row, cell in enumerate(cells):
+        if cell is None:
+            continue
+        at = number.get(cell)
+        if at is None and cell.isdecimal() and int(cell) < len(classes):
+            at = int(cell)
+        if at is None:
+            raise UserError(f"labels: row {row} has {cell!r}, which is none of {classes[:20]}")
+        out[row] = at
+    return out
+
+
+def from_paths(
+    names: Sequence[str],
+) -> tuple[np.ndarray | None, list[str] | None, list[str] | None]:
+    """Labels, classes and splits that the folders of relative posix paths spell out.
+
+    Folders shared by all paths are skipped. When the first folders that differ are parts of a data
+    set (`train/`, `val/`, ...), they become splits and the next level holds the classes. Classes
+    need at least two folders; files beside those folders have no label.
+    """
+    folders = [tuple(name.split("/")[:-1]) for name in names]
+    distinct = set(folders)
+    skip = _shared(distinct)
+    firsts = {folder[skip] if len(folder) > skip else "" for folder in distinct}
+    parts = {SPLITS.get(first.lower()) for first in firsts}
+    splits = None
+    if len(parts) > 1 and None not in parts and "train" in parts:
+        splits = [SPLITS[folder[skip].lower()] for folder in folders]
+        skip += 1
+        below = {folder[skip] for folder in distinct if len(folder) > skip}
+    else:
+        below = {first for first in firsts if first}
+    if len(below) < 2:
+        return None, None, splits
+    words = [folder[skip] if len(folder) > skip else None for folder in folders]
+    classes = sorted(below)
+    number = {name: i for i, name in enumerate(classes)}
+    labels = np.array([-1 if word is None else number[word] for word in words], np.int64)
+    return labels, classes, splits
+
+
+def _shared(folders: set[tuple[str, ...]]) -> int:
+    """How many leading folders all paths have in common."""
+    first, last = min(folders), max(folders)  # tuples sort so that these two differ earliest
+    shared = 0
+    for a, b in zip(first, last, strict=False):
+        if a != b:
+            break
+        shared += 1
+    return shared

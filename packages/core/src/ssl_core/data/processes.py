@@ -1,0 +1,134 @@
+"""Worker processes for decoders that hold the GIL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from ssl_core.data import wire
+from ssl_core.data.fetch import Fetcher, Item
+from ssl_core.errors import SSLError, UserError
+
+RESTARTS = 3
+"""How often one task may see its worker die before the run gives up."""
+
+
+class WorkerDied(SSLError):
+    """Worker processes die again and again on the same records."""
+
+
+class Worker:
+    """One process and the pipes to it."""
+
+    def __init__(self, fetcher: Fetcher) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ssl_core.data.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        self._ready = False
+        with contextlib.suppress(OSError):  # a dead worker is noticed by the first `ask`
+            self._send(sys.path)
+            self._send(fetcher)
+
+    def ask(self, indices: Sequence[int]) -> Any:
+        """The worker's answer; raises `EOFError` or `OSError` when it is dead."""
+        if not self._ready:
+            self._answer()
+            self._ready = True
+        self._send(list(indices))
+        return self._answer()
+
+    def _send(self, message: Any) -> None:
+        assert self._process.stdin is not None
+        wire.send(self._process.stdin, message)  # type: ignore[arg-type]
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        kind, value = wire.receive(self._process.stdout)  # type: ignore[arg-type]
+        if kind == "error":
+            raise value
+        return value
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def close(self) -> int:
+        """Ends the process; returns its exit code."""
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # unsent bytes for a process that is gone
+                    pipe.close()
+        return self._process.wait()
+
+
+class ProcessPool:
+    """Workers for the threads of a loader: `fetch_all` may be called from `count` of them.
+
+    A worker that dies (killed for memory, crashed in a decoder) is replaced and its task done
+    again, with equal results. `WorkerDied` is raised when that happens too often on one task.
+    """
+
+    def __init__(self, fetcher: Fetcher, count: int) -> None:
+        try:
+            pickle.dumps(fetcher)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"worker_kind: 'process' needs a source and a reader that can be pickled ({error});"
+                " define them at the top level of a module, or use worker_kind 'thread'"
+            ) from error
+        self._fetcher = fetcher
+        self._free: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        for _ in range(count):
+            self._free.put(None)  # started by its first task
+        self._workers: list[Worker] = []
+        self._finalizer = weakref.finalize(self, _close_all, self._workers)
+
+    def fetch_all(self, indices: Sequence[int]) -> list[Item]:
+        """The samples of several rows, in order, from whichever worker is free."""
+        worker = self._free.get()
+        try:
+            for _ in range(RESTARTS):
+                if worker is None:
+                    worker = Worker(self._fetcher)
+                    self._workers.append(worker)
+                try:
+                    items: list[Item] = worker.ask(indices)
+                    return items
+                except (EOFError, BrokenPipeError, ConnectionError):
+                    code = worker.close()
+                    self._workers.remove(worker)
+                    worker = None
+            raise WorkerDied(
+                f"workers: {RESTARTS} worker processes died one after another (the last with exit "
+                f"code {code}) while decoding rows {list(indices)}; a decoder crashes on one of "
+                "them, or the machine is out of memory"
+            )
+        finally:
+            self._free.put(worker)
+
+    @property
+    def pids(self) -> list[int]:
+        """The numbers of the running processes."""
+        return [worker.pid for worker in self._workers]
+
+    def close(self) -> None:
+        """Ends all processes."""
+        self._finalizer()
+
+
+def _close_all(workers: list[Worker]) -> None:
+    while workers:
+        workers.pop().close()

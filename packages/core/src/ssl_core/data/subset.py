@@ -1,0 +1,101 @@
+"""Parts of a source: chosen rows, a limit, a hold-out that stays put when files are added."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssl_core.batch import Record, Source
+from ssl_core.data.heads import digest, head_of
+from ssl_core.data.labels import SPLITS
+from ssl_core.errors import UserError
+from ssl_core.rng import shuffled
+
+
+class Subset:
+    """The records of `source` at `indices`, in that order."""
+
+    def __init__(self, source: Source, indices: Sequence[int] | np.ndarray) -> None:
+        self.source = source
+        self.indices = np.asarray(indices, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """The classes of the whole source."""
+        return self.source.classes
+
+    def head(self, index: int) -> Record:
+        """Key, label and meta."""
+        return head_of(self.source, int(self.indices[index]))
+
+    def __getitem__(self, index: int) -> Record:
+        return self.source[int(self.indices[index])]
+
+    def fingerprint(self) -> str:
+        """A hash of the source's fingerprint and the indices."""
+        return digest([self.source.fingerprint(), self.indices.tobytes()])
+
+
+def limited(source: Source, limit: int | None) -> Source:
+    """At most `limit` records, spread over the source by a keyed permutation, in its order.
+
+    Sorted folders put one class first; the first `limit` records would be a poor sample.
+    """
+    if limit is None or limit >= len(source):
+        return source
+    if limit < 1:
+        raise UserError(f"limit: {limit} records; use at least 1")
+    chosen = shuffled(np.arange(limit), len(source), "limit")
+    return Subset(source, np.sort(chosen))
+
+
+def split_holdout(source: Source, share: float) -> tuple[Subset, Subset]:
+    """(train, held out): about `share` of the records are held out, the same ones every time.
+
+    Which side a record falls on is decided by a hash of its key alone (of `meta["group"]` where
+    it has one), so adding files moves no other file, and groups stay together. When the source
+    has splits of its own (`meta["split"]`: train beside val or test), those are used instead,
+    val before test. Each side gets at least one group; raises `UserError` when that cannot be.
+    """
+    if not 0 <= share < 1:
+        raise UserError(f"holdout: {share} is no share of the records; use 0 <= holdout < 1")
+    heads = [head_of(source, i) for i in range(len(source))]
+    own = _own_splits([head.meta.get("split") for head in heads])
+    if own is not None:
+        train, held = own
+        return Subset(source, train), Subset(source, held)
+    if share == 0:
+        return Subset(source, np.arange(len(source))), Subset(source, [])
+    unit = np.array([_unit(head) for head in heads])
+    lowest, highest = (unit.min(), unit.max()) if len(unit) else (0.0, 0.0)
+    if lowest == highest:
+        raise UserError(
+            f"holdout: {len(source)} records in a single group cannot be divided; add records, "
+            "or set holdout to 0"
+        )
+    # Small sets: the cut moves to where both sides have something.
+    held_out = unit < min(max(share, np.nextafter(lowest, 1)), highest)
+    return Subset(source, np.flatnonzero(~held_out)), Subset(source, np.flatnonzero(held_out))
+
+
+def _unit(head: Record) -> float:
+    """A number in [0, 1) that depends on the record's group, or its key, alone."""
+    group = head.meta.get("group")
+    word = f"key {head.key}" if group is None or group == "" else f"group {group}"
+    state = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(state.digest(), "little") / 2**64
+
+
+def _own_splits(names: list[str | None]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows of the source's own training and validation (else test) part, if it has both."""
+    parts = [None if name is None else SPLITS.get(str(name).lower()) for name in names]
+    for held in ("val", "test"):
+        if held in parts and "train" in parts:
+            array = np.array(parts, dtype=object)
+            return np.flatnonzero(array == "train"), np.flatnonzero(array == held)
+    return None

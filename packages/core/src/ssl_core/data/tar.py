@@ -1,0 +1,229 @@
+"""Tar shards read by random access, among them those written for WebDataset.
+
+Nothing is unpacked: members are read in place, only regular files with an allowed suffix, each up
+to a cap. Members that share a path up to the first dot of their file name are one sample:
+`0001.jpg` with `0001.cls` (its label) and `0001.json` (its meta).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+import weakref
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_core.batch import Record
+from ssl_core.data.folder import normalised
+from ssl_core.data.heads import digest
+from ssl_core.data.labels import encode_labels, from_paths
+from ssl_core.data.limits import MAX_BYTES, with_retries
+from ssl_core.data.tar_index import Member, index_of
+from ssl_core.errors import CorruptSample, UserError
+
+_SIDECAR_CAP = 1 << 20
+_MAX_OPEN = 256
+"""Shards kept open; further ones are opened for each read."""
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """The members of one sample: the payload and its sidecars."""
+
+    shard: int
+    payload: Member
+    label: Member | None
+    meta: Member | None
+
+
+class TarSource:
+    """Samples in tar shards; `Record.payload` is the bytes of the member with a suffix allowed.
+
+    Keys are `SHARD/MEMBER`. Labels come from `.cls` members, else from `label`, `cls` or `class`
+    in `.json` members, else from folders inside the shards. The whole JSON object is the
+    record's meta, where `group` and `split` steer hold-outs. Bytes are checked against the
+    index's CRC-32; `CorruptSample` tells of a mismatch and of members above `max_bytes`.
+    """
+
+    def __init__(
+        self,
+        shards: Sequence[Path],
+        suffixes: Sequence[str],
+        *,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.shards = [Path(shard) for shard in shards]
+        self.max_bytes = max_bytes
+        self._files = _Files(self.shards)
+        self._samples: list[_Sample] = []
+        for number, shard in enumerate(self.shards):
+            self._samples += _group(number, index_of(shard), normalised(suffixes))
+        if not self._samples:
+            looked = ", ".join(normalised(suffixes))
+            names = ", ".join(str(shard) for shard in self.shards[:3])
+            raise UserError(f"data: no member of {names} ends in {looked}")
+        self._facts = [self._small_meta(sample) for sample in self._samples]
+        self.labels, self._classes = self._read_labels()
+
+    def _small_meta(self, sample: _Sample) -> dict[str, Any]:
+        """What must be known without reading the payload: label, group, split."""
+        if sample.meta is None:
+            return {}
+        meta = self._json(sample)
+        return {name: meta[name] for name in (*_LABELS, "group", "split") if name in meta}
+
+    def _read_labels(self) -> tuple[np.ndarray | None, Sequence[str] | None]:
+        words: list[Any] = []
+        for sample, facts in zip(self._samples, self._facts, strict=True):
+            if sample.label is not None:
+                data = self._read(sample.shard, sample.label, _SIDECAR_CAP)
+                words.append(data.decode("utf-8", "replace").strip())
+            else:
+                found = [facts.pop(name) for name in _LABELS if name in facts]
+                words.append(found[0] if found else None)
+        labels, classes = encode_labels(words)
+        if labels is not None:
+            return labels, classes
+        labels, classes, splits = from_paths([sample.payload.name for sample in self._samples])
+        for facts, split in zip(self._facts, splits or (), strict=False):
+            facts.setdefault("split", split)
+        return labels, classes
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """Names of the labels, or None."""
+        return self._classes
+
+    def _key(self, sample: _Sample) -> str:
+        return f"{self.shards[sample.shard].name}/{sample.payload.name.removeprefix('./')}"
+
+    def head(self, index: int) -> Record:
+        """Key, label, and of the meta what hold-outs need."""
+        sample = self._samples[index]
+        label = -1 if self.labels is None else int(self.labels[index])
+        return Record(self._key(sample), None, None if label < 0 else label, self._facts[index])
+
+    def __getitem__(self, index: int) -> Record:
+        head, sample = self.head(index), self._samples[index]
+        data = self._read(sample.shard, sample.payload, self.max_bytes)
+        meta = head.meta if sample.meta is None else {**self._json(sample), **head.meta}
+        return Record(head.key, data, head.label, meta)
+
+    def _json(self, sample: _Sample) -> dict[str, Any]:
+        assert sample.meta is not None
+        data = self._read(sample.shard, sample.meta, _SIDECAR_CAP)
+        try:
+            value = json.loads(data)
+        except ValueError as error:
+            raise CorruptSample(f"{sample.meta.name} is not JSON: {error}") from error
+        return value if isinstance(value, dict) else {"json": value}
+
+    def _read(self, shard: int, member: Member, cap: int) -> bytes:
+        if member.length > cap:
+            raise CorruptSample(f"{member.name}: {member.length} bytes, more than the cap of {cap}")
+        data = with_retries(lambda: self._files.read(shard, member.offset, member.length))
+        if len(data) < member.length or zlib.crc32(data) != member.crc32:
+            raise CorruptSample(f"{member.name}: bytes differ from the shard's index")
+        return data
+
+    def fingerprint(self) -> str:
+        """A hash of keys and sizes."""
+        return digest(f"{self._key(s)} {s.payload.length}" for s in self._samples)
+
+    def close(self) -> None:
+        """Closes the shards; a later read opens them again."""
+        self._files.close()
+
+
+_LABELS = ("label", "cls", "class")
+
+
+def open_tars(shards: Sequence[Path], suffixes: Sequence[str]) -> TarSource:
+    """A source from shards, in the order given."""
+    return TarSource(shards, suffixes)
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """`a-{00..02}.tar` as a-00.tar, a-01.tar, a-02.tar; several braces multiply."""
+    match = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
+    if match is None:
+        return [pattern]
+    first, last = match.groups()
+    before, after = pattern[: match.start()], pattern[match.end() :]
+    numbers = (f"{n:0{len(first)}d}" for n in range(int(first), int(last) + 1))
+    return [name for number in numbers for name in expand_braces(f"{before}{number}{after}")]
+
+
+def _group(shard: int, members: Sequence[Member], suffixes: tuple[str, ...]) -> list[_Sample]:
+    """Samples of one shard, in the order of their payloads' first members."""
+    stems: dict[str, dict[str, Member]] = {}
+    for member in members:
+        folder, _, name = member.name.rpartition("/")
+        stem, dot, extension = name.partition(".")
+        stems.setdefault(f"{folder}/{stem}", {})[(dot + extension).lower()] = member
+    samples = []
+    for parts in stems.values():
+        # "a.jpg" before "a.seg.jpg": the payload is the member with the plainest extension.
+        fitting = [extension for extension in parts if extension.endswith(suffixes)]
+        if fitting:
+            payload = min(fitting, key=lambda extension: extension.count("."))
+            label = parts.get(".cls") if payload != ".cls" else None
+            meta = parts.get(".json") if payload != ".json" else None
+            samples.append(_Sample(shard, parts[payload], label, meta))
+    return samples
+
+
+class _Files:
+    """Descriptors of shards, for reads at a position from any thread or forked process."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+        self._open: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._finalizer = weakref.finalize(self, _close, self._open)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Files, (self._paths,)
+
+    def read(self, number: int, offset: int, length: int) -> bytes:
+        """The bytes at a place of a shard; fewer when it ends before."""
+        with self._lock:
+            file = self._open.get(number)
+            if file is None and len(self._open) < _MAX_OPEN:
+                file = self._open[number] = os.open(self._paths[number], os.O_RDONLY)
+        if file is not None:
+            return _pread(file, length, offset)
+        file = os.open(self._paths[number], os.O_RDONLY)
+        try:
+            return _pread(file, length, offset)
+        finally:
+            os.close(file)
+
+    def close(self) -> None:
+        with self._lock:
+            _close(self._open)
+
+
+def _pread(file: int, length: int, offset: int) -> bytes:
+    """`os.pread` until everything is there: one call gives at most 2 GiB."""
+    parts = []
+    while length and (part := os.pread(file, length, offset)):
+        parts.append(part)
+        length -= len(part)
+        offset += len(part)
+    return b"".join(parts)
+
+
+def _close(files: dict[int, int]) -> None:
+    while files:
+        os.close(files.popitem()[1])

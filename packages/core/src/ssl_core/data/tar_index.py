@@ -1,0 +1,148 @@
+"""The side index of a tar shard: where each member lies, so that any one can be read alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ssl_core.errors import UserError
+
+VERSION = 1
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Member:
+    """A regular file in a shard: its name, its bytes' place, their CRC-32."""
+
+    name: str
+    offset: int
+    length: int
+    crc32: int
+
+
+def index_of(shard: Path) -> list[Member]:
+    """The members of a shard, from its side index; builds and keeps the index where it is missing.
+
+    The index is `NAME.tar.index` beside the shard, or lies in the cache folder (`$SSL_CACHE`, else
+    `~/.cache/ssl`) when that place is read-only. It is rebuilt when the shard's size or sampled
+    content changed. Raises `UserError` for compressed and damaged shards.
+    """
+    try:
+        with shard.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            stamp = _stamp(file, size)
+            for place in _places(shard):
+                members = _load(place, size, stamp)
+                if members is not None:
+                    return members
+            members = _scan(file, shard, size)
+    except OSError as error:
+        raise UserError(f"data: {shard} cannot be read: {error.strerror}") from error
+    _keep(shard, size, stamp, members)
+    return members
+
+
+def _places(shard: Path) -> tuple[Path, Path]:
+    """Where an index may lie: beside the shard, or in the cache folder."""
+    whole = str(shard.resolve())
+    name = hashlib.blake2b(os.fsencode(whole), digest_size=12).hexdigest()
+    cache = os.environ.get("SSL_CACHE")
+    folder = Path(cache) if cache else Path.home() / ".cache" / "ssl"
+    return shard.with_name(shard.name + ".index"), folder / "tar-index" / f"{name}.index"
+
+
+def _stamp(file: BinaryIO, size: int) -> str:
+    """A hash of 16 blocks spread over the shard; survives copying, unlike times."""
+    state = hashlib.blake2b(digest_size=8)
+    for i in range(16):
+        file.seek(max(0, size - 4096) * i // 15)
+        state.update(file.read(4096))
+    file.seek(0)
+    return state.hexdigest()
+
+
+def _load(place: Path, size: int, stamp: str) -> list[Member] | None:
+    """The index at `place`, or None unless it is whole and describes this very shard."""
+    try:
+        stored = json.loads(place.read_text(encoding="utf-8"))
+        if [stored["version"], stored["size"], stored["stamp"]] != [VERSION, size, stamp]:
+            return None
+        members = [Member(str(n), int(o), int(s), int(c)) for n, o, s, c in stored["members"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # missing or damaged: it is only a cache of what the shard says
+    inside = all(m.offset >= 0 and m.length >= 0 and m.offset + m.length <= size for m in members)
+    return members if inside else None
+
+
+def _keep(shard: Path, size: int, stamp: str, members: list[Member]) -> None:
+    """Writes the index to the first place that can be written, under a temporary name first."""
+    rows = [[m.name, m.offset, m.length, m.crc32] for m in members]
+    text = json.dumps({"version": VERSION, "size": size, "stamp": stamp, "members": rows})
+    for place in _places(shard):
+        temporary = place.with_name(f"{place.name}.{os.getpid()}.tmp")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, place)
+            return
+        except OSError:
+            continue  # a read-only place; without any, the index is built again next time
+
+
+def _scan(file: BinaryIO, shard: Path, size: int) -> list[Member]:
+    """Walks through the shard once. Links, devices, sparse and hidden files are passed over."""
+    members = []
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
+            for info in tar:
+                if info.offset_data + info.size > size and info.isreg():
+                    raise tarfile.ReadError(f"{info.name} is cut short")
+                if info.isreg() and not info.issparse() and not _hidden(info.name):
+                    crc = _crc32(file, info.offset_data, info.size)
+                    members.append(Member(info.name, info.offset_data, info.size, crc))
+                tar.members = []  # tarfile keeps every header otherwise
+            _check_end(file, tar.offset, size)
+    except tarfile.TarError as error:
+        hint = "unpack the compression first" if _compressed(file) else "fetch it again"
+        raise UserError(f"data: {shard} is no complete plain tar file ({error}); {hint}") from error
+    return members
+
+
+def _check_end(file: BinaryIO, offset: int, size: int) -> None:
+    """tarfile takes a damaged header for the end; the end is zeros, or nothing."""
+    file.seek(offset)
+    block = file.read(tarfile.BLOCKSIZE)
+    if block.strip(b"\0") and offset < size:
+        raise tarfile.ReadError(f"damaged at byte {offset}")
+
+
+def _crc32(file: BinaryIO, offset: int, length: int) -> int:
+    """CRC-32 of a stretch of the file; leaves the position where tarfile needs it."""
+    position = file.tell()
+    file.seek(offset)
+    crc = 0
+    while length:
+        block = file.read(min(length, _BLOCK))
+        if not block:
+            raise tarfile.ReadError("unexpected end of data")
+        crc = zlib.crc32(block, crc)
+        length -= len(block)
+    file.seek(position)
+    return crc
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/") if part not in (".", ".."))
+
+
+def _compressed(file: BinaryIO) -> bool:
+    file.seek(0)
+    magic = file.read(6)
+    return magic.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"))
