@@ -93,9 +93,10 @@ class DINO(Method):
             teacher_temperature=temperature,
         )
         with torch.no_grad():
-            self._teacher_mean = all_mean(torch.cat(teacher).float().mean(0))
-            shifted = (torch.cat(teacher) - self.centering.center) / temperature
-            entropy = torch.special.entr(shifted.float().softmax(-1)).sum(-1).mean()
+            logits = torch.cat(teacher).to(self.centering.center.dtype)
+            self._teacher_mean = all_mean(logits.mean(0))
+            targets = ((logits - self.centering.center) / temperature).softmax(-1)
+            entropy = torch.special.entr(targets).sum(-1).mean()
         return Loss.of({"dino": loss}, {"teacher_entropy": entropy})
 
     def after_step(self, step: Step) -> None:
