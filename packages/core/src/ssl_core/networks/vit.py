@@ -8,7 +8,7 @@ are those of timm's VisionTransformer.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +27,46 @@ Pool = Literal["cls", "mean"]
 Positions = Literal["learned", "sincos", "relative", "none"]
 
 
-class PatchTransformer(nn.Module):
+class MaskTokens(nn.Module):
+    """Replace mode for token encoders of width `embed_dim`: one vector for hidden tokens.
+
+    `mask_token` exists only after `enable_mask_token`, which methods in replace mode call: a
+    network that never masks has no parameter without gradient. Loading weights that hold a mask
+    token enables it.
+    """
+
+    embed_dim: int
+    mask_token: nn.Parameter | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_parameter("mask_token", None)
+
+    def enable_mask_token(self) -> None:
+        """Adds the vector that stands in for hidden tokens in replace mode."""
+        if self.mask_token is None:
+            like = next(self.parameters())
+            self.mask_token = nn.Parameter(_vector(1, 1, self.embed_dim).data.to(like))
+
+    def replaced(self, x: Tensor, mask: Mask) -> Tensor:
+        """Embedded tokens `[B, N, D]` with the mask token where `mask` says."""
+        if self.mask_token is None:
+            raise RuntimeError("replace mode needs a mask token: call enable_mask_token() first")
+        return torch.where(mask.at_mask_token.unsqueeze(-1), self.mask_token.to(x.dtype), x)
+
+    def _load_from_state_dict(self, state: Any, prefix: str, *rest: Any) -> None:
+        if f"{prefix}mask_token" in state:
+            self.enable_mask_token()
+        super()._load_from_state_dict(state, prefix, *rest)
+
+
+class PatchTransformer(MaskTokens):
     """Patches, positions, blocks, norm. `forward(x [B, C, *sides]) -> Features`.
 
     `sides` is the input size whose grid positions are made for; other multiples of `patch` work
     too (learned tables are interpolated, sin-cos ones recomputed over the same extent, relative
     biases cover smaller grids). `pool` says what `pooled` is: the class token, or the mean of the
-    patch tokens. `mask_token` exists only after `enable_mask_token`, which methods in replace mode
-    call: a network that never masks has no parameter without gradient.
+    patch tokens.
     """
 
     def __init__(
@@ -64,7 +96,6 @@ class PatchTransformer(nn.Module):
         self.grid = patch_grid(sides, patch)
         self.patch_embed = PatchEmbed(channels, patch, dim)
         self.cls_token: nn.Parameter | None = _vector(1, 1, dim) if class_token else None
-        self.mask_token: nn.Parameter | None = None
         self._make_positions(positions, dim, heads)
         self.blocks = blocks(
             depth,
@@ -104,11 +135,18 @@ class PatchTransformer(nn.Module):
         """Numbers in a patch."""
         return self.patch_embed.token_dim
 
-    def enable_mask_token(self) -> None:
-        """Adds the vector that stands in for hidden tokens in replace mode."""
-        if self.mask_token is None:
-            token = _vector(1, 1, self.embed_dim).data.to(self.norm.weight)
-            self.mask_token = nn.Parameter(token)
+    def adapt_weights(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights of a model for another input size, with its positions moved to this grid."""
+        table, own = given.get("pos_embed"), self.pos_embed
+        if table is None or own is None or table.shape == own.shape:
+            return given
+        count = self.prefix_count
+        rows = table.shape[1] - count
+        side = round(rows ** (1 / len(self.grid)))
+        if side ** len(self.grid) != rows or table.shape[2] != own.shape[2]:
+            return given
+        moved = resample_positions(table[0, count:], (side,) * len(self.grid), self.grid)
+        return given | {"pos_embed": torch.cat([table[0, :count], moved])[None]}
 
     def tokenize(self, data: Tensor) -> Tokens:
         """Cuts `[B, C, *sides]` into patches `[B, N, P]`."""
@@ -147,15 +185,10 @@ class PatchTransformer(nn.Module):
             if places is not None:
                 places = mask.keep(places.expand(x.shape[0], -1, -1))
         elif mask.mode == "replace":
-            x = self._replaced(self.patch_embed(tokens.values), mask)
+            x = self.replaced(self.patch_embed(tokens.values), mask)
         else:
             raise ValueError(f"a vision transformer masks by 'drop' or 'replace', not {mask.mode}")
         return x if places is None else x + places
-
-    def _replaced(self, x: Tensor, mask: Mask) -> Tensor:
-        if self.mask_token is None:
-            raise RuntimeError("replace mode needs a mask token: call enable_mask_token() first")
-        return torch.where(mask.at_mask_token.unsqueeze(-1), self.mask_token.to(x.dtype), x)
 
     def _places(self, grid: tuple[int, ...]) -> Tensor | None:
         if self.pos_embed is None:

@@ -44,14 +44,17 @@ def load_weights(
     """Copies tensors of equal name and shape into `module`.
 
     `weights` is a safetensors file (formats that run code on loading are refused) or a mapping.
-    Wrapper prefixes such as "encoder." are removed where that matches more. Raises `UserError`
-    when less than the share `minimum` of the module's tensors was found; the module is then
-    untouched.
+    Wrapper prefixes such as "encoder." are removed where that matches more; a module with
+    `adapt_weights(mapping) -> mapping` may convert what it gets (other resolutions). Raises
+    `UserError` when less than the share `minimum` of the module's tensors was found; the module
+    is then untouched.
     """
     source = "weights" if isinstance(weights, Mapping) else str(weights)
     given = dict(weights) if isinstance(weights, Mapping) else _read(Path(weights))
     own = module.state_dict()
     given = max(_unwrapped(given), key=lambda names: sum(name in own for name in names))
+    if hasattr(module, "adapt_weights"):
+        given = module.adapt_weights(given)  # type: ignore[operator]
     matched = [name for name in own if name in given and given[name].shape == own[name].shape]
     report = WeightReport(
         matched,
