@@ -87,14 +87,16 @@ class LARS(Optimizer):
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor]) -> None:
         grads = [_dense_gradient(p) for p in params]
-        buffers = [self._buffer(p) for p in params]
+        # Without momentum the kernels take no buffers at all.
+        buffers = [self._buffer(p) for p in params] if group["momentum"] else []
         if not group["adapt"]:
             self._sgd(group, params, grads, buffers, weight_decay=group["weight_decay"])
-        elif all(p.device.type == "cpu" and p.dtype == torch.float32 for p in params):
+        elif _kernel_divides(params):
             # One by one, while a tensor is in the cache; the kernel multiplies on its way.
-            for p, g, buffer in zip(params, grads, buffers, strict=True):
+            for i, (p, g) in enumerate(zip(params, grads, strict=True)):
                 ratio = _decay_and_ratios(group, [p], [g])[0]
-                self._sgd(group, [p], [g], [buffer], weight_decay=0.0, grad_scale=1 / ratio)
+                buffer = buffers[i : i + 1]
+                self._sgd(group, [p], [g], buffer, weight_decay=0.0, grad_scale=1 / ratio)
         else:
             ratios = _decay_and_ratios(group, params, grads)
             torch._foreach_mul_(grads, list(ratios.unbind()))
@@ -139,6 +141,13 @@ class LARS(Optimizer):
         return buffer
 
 
+def _kernel_divides(params: list[Tensor]) -> bool:
+    """Whether the fused kernel may divide by a scale read on the host; it takes float32 only."""
+    return "cpu" in _FUSED_DEVICES and all(
+        p.device.type == "cpu" and p.dtype == torch.float32 for p in params
+    )
+
+
 def _dense_gradient(p: Tensor) -> Tensor:
     assert p.grad is not None, "parameters without a gradient were left out"
     if p.grad.is_sparse:
@@ -172,12 +181,14 @@ def _sgd_by_tensor(
 ) -> None:
     """The fused kernel's arithmetic, for devices that have no such kernel."""
     momentum = group["momentum"]
-    for p, g, buffer in zip(params, grads, buffers, strict=True):
+    for i, (p, g) in enumerate(zip(params, grads, strict=True)):
         g = g.add(p, alpha=weight_decay)
-        moved = momentum * buffer + g
+        moved = g + momentum * buffers[i] if buffers else g
         new = p - group["lr"] * (g + momentum * moved if group["nesterov"] else moved)
         if found_inf is not None:
-            skip = found_inf > 0
-            moved, new = torch.where(skip, buffer, moved), torch.where(skip, p, new)
-        buffer.copy_(moved)
+            new = torch.where(found_inf > 0, p, new)
+        if found_inf is not None and buffers:
+            moved = torch.where(found_inf > 0, buffers[i], moved)
+        if buffers:
+            buffers[i].copy_(moved)
         p.copy_(new)

@@ -79,21 +79,21 @@ def param_groups(
     return list(groups.values())
 
 
-def layer_ids(names: Iterable[str]) -> dict[str, int]:
-    """The layer of each parameter name of one backbone, 0 (embeddings) to blocks + 1 (head).
+def layer_ids(names: Iterable[str]) -> tuple[dict[str, int], int]:
+    """The layer of each parameter name of one backbone, and the last layer: blocks + 1 (head).
 
     Blocks are recognised by a number after blocks, layers, layer, stages, convs or features;
     nested numbering counts the outer one, so convolutional networks are grouped by stage. Names
-    before the first block are embeddings, names after the last one belong to the head.
+    before the first block are embeddings (layer 0), names after the last one belong to the head.
     """
     ordered = list(names)
     blocks = {name: int(found[1]) for name in ordered if (found := _BLOCK.search(name))}
     if not blocks:
-        return {}
+        return {}, 0
     first = min(blocks.values())
     last = max(blocks.values()) - first + 2
     before = next(i for i, name in enumerate(ordered) if name in blocks)
-    ids = {}
+    ids: dict[str, int] = {}
     for i, name in enumerate(ordered):
         if name in blocks:
             ids[name] = blocks[name] - first + 1
@@ -101,19 +101,18 @@ def layer_ids(names: Iterable[str]) -> dict[str, int]:
             ids[name] = last
         else:
             ids[name] = 0 if i < before or _EMBEDDING.search(name) else last
-    return ids
+    return ids, last
 
 
 def _layer_scales(backbone: nn.Module, layer_decay: float) -> dict[int, float]:
     """Learning-rate scale by parameter identity."""
     named = list(backbone.named_parameters())
-    ids = layer_ids(name for name, _ in named)
+    ids, last = layer_ids(name for name, _ in named)
     if not ids:
         raise UserError(
             f"optimizer.layer_decay={layer_decay}: {type(backbone).__name__} has no numbered "
             "blocks or stages to decay over; leave layer_decay unset"
         )
-    last = max(ids.values())
     return {id(p): layer_decay ** (last - ids[name]) for name, p in named}
 
 

@@ -1,0 +1,108 @@
+"""Objectives under autocast, under torch.compile, and what importing one costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from ssl_core.networks.masks import Mask
+from ssl_core.objectives import (
+    barlow_twins,
+    byol,
+    dino,
+    info_nce,
+    masked_l1,
+    masked_pixels,
+    masked_token_cross_entropy,
+    mse,
+    negative_cosine,
+    nt_xent,
+    scaled_cosine,
+    sinkhorn,
+    smooth_l1,
+    soft_cross_entropy,
+    vicreg,
+)
+
+MASK = Mask(torch.tensor([[True, False, True, True]] * 6), "replace")
+IDS = torch.arange(24).reshape(6, 4) % 5
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "nt_xent": lambda a, b: nt_xent(a[:, 0], b[:, 0]),
+    "nt_xent decoupled": lambda a, b: nt_xent(a[:, 0], b[:, 0], decoupled=True, weight_sigma=0.5),
+    "info_nce": lambda a, b: info_nce(a[:, 0], b[:, 0]),
+    "barlow_twins": lambda a, b: barlow_twins(a[:, 0], b[:, 0]),
+    "vicreg": lambda a, b: vicreg(a[:, 0], b[:, 0]),
+    "byol": lambda a, b: byol(a[:, 0], a[:, 1], b[:, 0], b[:, 1]),
+    "negative_cosine": negative_cosine,
+    "mse": mse,
+    "smooth_l1": smooth_l1,
+    "scaled_cosine": lambda a, b: scaled_cosine(a, b, weight=MASK.hidden),
+    "soft_cross_entropy": lambda a, b: soft_cross_entropy(a, b.softmax(-1)),
+    "dino": lambda a, b: dino(list(a.unbind(1)), list(b.unbind(1))[:2]),
+    "masked_pixels": lambda a, b: masked_pixels(a, b, MASK),
+    "masked_l1": lambda a, b: masked_l1(a, b, MASK),
+    "masked_token_cross_entropy": lambda a, b: masked_token_cross_entropy(a, IDS, MASK),
+}
+
+
+def pair(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 6, 4, 5, generator=generator).to(torch.bfloat16).to(dtype)
+    return a.requires_grad_(), b
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_half_precision_inputs_are_computed_in_float32(name):
+    """Inputs that bfloat16 holds exactly give the float32 value, autocast or not."""
+    wide, narrow = pair(torch.float32), pair(torch.bfloat16)
+    want = LOSSES[name](*wide)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = LOSSES[name](*narrow)
+        from_wide = LOSSES[name](*pair(torch.float32))
+    assert got.dtype == torch.float32
+    # Targets made by the test itself are rounded under autocast; everything inside is not.
+    tolerance = 5e-2 if name == "soft_cross_entropy" else 1e-6
+    torch.testing.assert_close(got, want, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(from_wide, want, rtol=tolerance, atol=tolerance)
+    (grad,) = torch.autograd.grad(got, narrow[0])
+    assert grad.dtype == torch.bfloat16
+    assert torch.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_float64_stays_float64(name):
+    assert LOSSES[name](*pair(torch.float64)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_global_random_state_is_used(name):
+    before = torch.get_rng_state()
+    a, b = pair(torch.float32)
+    LOSSES[name](a, b).backward()
+    sinkhorn(b[:, 0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_importing_objectives_pulls_in_only_torch():
+    """At most 0.3 s on top of torch, and no other room of the package than it needs."""
+    program = (
+        "import sys, time, torch\n"
+        "start = time.process_time()\n"
+        "from ssl_core.objectives import nt_xent\n"
+        "spent = time.process_time() - start\n"
+        "rooms = {m.split('.')[1] for m in sys.modules if m.startswith('ssl_core.')}\n"
+        "heavy = {'sklearn', 'transformers', 'torchvision', 'timm', 'pydantic', 'einops'}\n"
+        "print(spent, sorted(rooms), sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    spent, rest = done.stdout.split(maxsplit=1)
+    assert float(spent) < 0.3
+    assert rest.strip() == "['distributed', 'objectives'] []"

@@ -1,0 +1,102 @@
+"""Schedules against released codes and at their ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssl_core.schedules import (
+    as_schedule,
+    constant,
+    cosine,
+    linear,
+    warmup_cosine,
+    warmup_multistep,
+)
+
+GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "schedules"
+STEPS = 100
+
+RATES = {
+    # name: (schedule, source); 20 epochs of 5 steps
+    "barlow_weights": warmup_cosine(0.4, warmup=50, end=0.0004, ramp="from_start"),
+    "barlow_biases": warmup_cosine(0.0096, warmup=50, end=0.0000096, ramp="from_start"),
+    "mocov3": warmup_cosine(0.6, warmup=20, ramp="from_start"),
+    "dino": warmup_cosine(0.0005, warmup=20, end=1e-6, ramp="through_peak"),
+    "dino_wd": cosine(0.04, 0.4),
+    "dinov2": warmup_cosine(0.004, warmup=20, end=1e-6, frozen=5, ramp="through_peak"),
+    "vicregl": warmup_cosine(0.6, warmup=20, end=0.6 * 0.002, ramp="from_start"),
+}
+
+
+def values(schedule, steps=STEPS):
+    return np.array([schedule(step, steps) for step in range(steps)])
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_rates_equal_released_codes(name):
+    """barlowtwins, moco-v3, dino, dinov2 and VICRegL (facebookresearch), as the names say."""
+    with np.load(GOLDEN / "learning_rates.npz") as g:
+        np.testing.assert_allclose(values(RATES[name]), g[f"out_{name}"], rtol=1e-10, atol=1e-16)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "shift", "rtol"),
+    [
+        ("dino", 0.996, 0, 1e-10),
+        ("mocov3", 0.99, 0, 1e-10),
+        ("solo_after_update", 0.99, 0, 1e-10),
+        ("solo_as_used", 0.99, 1, 1e-10),
+        ("obow", 0.99, 0, 1e-7),  # stored in a float buffer there
+    ],
+)
+def test_momentum_equals_released_codes(name, start, shift, rtol):
+    """dino, moco-v3, obow; solo-learn uses the value of the step before."""
+    with np.load(GOLDEN / "ema_momentum.npz") as g:
+        want = g[f"out_{name}"]
+    schedule = cosine(start, 1.0)
+    got = np.array([schedule(max(0, step - shift), STEPS) for step in range(STEPS)])
+    np.testing.assert_allclose(got, want, rtol=rtol)
+
+
+def test_the_three_ramps():
+    shares = {
+        ramp: [warmup_cosine(1.0, warmup=4, ramp=ramp)(step, 8) for step in range(5)]
+        for ramp in ("moving", "from_start", "through_peak")
+    }
+    np.testing.assert_allclose(shares["moving"], [0.25, 0.5, 0.75, 1, 1])
+    np.testing.assert_allclose(shares["from_start"], [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(shares["through_peak"], [0, 1 / 3, 2 / 3, 1, 1])
+
+
+def test_ends():
+    assert linear(2.0, 5.0)(0, 10) == 2
+    assert linear(2.0, 5.0)(9, 10) == 5
+    assert linear(2.0, 5.0, until=0.5)(4, 10) == 5
+    assert linear(2.0, 5.0, until=0.5)(9, 10) == 5
+    assert linear(2.0, 5.0, until=0.0)(1, 10) == 5
+    assert cosine(1.0, 0.0)(0, 10) == 1
+    assert cosine(1.0, 0.0)(5, 10) == pytest.approx(0.5)
+    assert cosine(1.0, 0.0)(10, 10) == pytest.approx(0)
+    assert cosine(1.0, 0.0)(25, 10) == pytest.approx(0)
+    rate = warmup_cosine(1.0, warmup=2, start=0.5, end=0.1)
+    assert [rate(0, 10), rate(1, 10), rate(2, 10)] == [0.75, 1.0, 1.0]
+    assert rate(10, 10) == pytest.approx(0.1)
+    assert warmup_cosine(1.0, warmup=10)(9, 10) == 1.0  # a run that is all warm-up
+    assert warmup_cosine(1.0, warmup=0)(0, 1) == 1.0
+
+
+def test_multistep():
+    rate = warmup_multistep(1.0, warmup=2, milestones=(0.5, 0.8))
+    np.testing.assert_allclose(values(rate, 10), [0.5, *[1.0] * 4, *[0.1] * 3, *[0.01] * 2])
+    late = warmup_multistep(1.0, warmup=2, milestones=(0.5,), ramp="from_start")
+    assert late(0, 10) == 0
+
+
+def test_numbers_are_schedules():
+    assert as_schedule(0.3)(7, 10) == 0.3
+    assert as_schedule(2)(7, 10) == 2.0
+    schedule = constant(0.1)
+    assert as_schedule(schedule) is schedule
