@@ -42,6 +42,6 @@ def unknown(what: str, name: str, allowed: Iterable[str]) -> UserError:
     """
     names = sorted(allowed)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}? Available" if near else "; available"
     shown = ", ".join(names) if len(names) <= 40 else ", ".join(names[:40]) + ", ..."
-    return UserError(f"{what}: {name!r} is not known{hint} Available: {shown}")
+    return UserError(f"{what}: {name!r} is not known{hint}: {shown}")

@@ -1,0 +1,210 @@
+"""The Python interface: what every domain package offers under its own name.
+
+import ssl_vision
+run = ssl_vision.pretrain(data="photos", method="dino", steps=2000, out="runs/photos")
+vectors = ssl_vision.load(run).embed(["a.jpg", "b.jpg"])
+"""
+
+from __future__ import annotations
+
+# Thread settings must stand before anything imports torch.
+import ssl_core.environment  # noqa: F401  isort: skip
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_core import config
+from ssl_core.assessing import assess
+from ssl_core.batch import Source
+from ssl_core.domain import Domain
+from ssl_core.engine.fit import Callback
+from ssl_core.engine.parallel import choose_device
+from ssl_core.exporting import export_run
+from ssl_core.finetuning import finetune_run
+from ssl_core.model import Model, load_model
+from ssl_core.pretraining import train
+from ssl_core.progress import progress_callbacks
+from ssl_core.recipe import Recipe
+from ssl_core.run import Run, resolve
+
+RunLike = Run | str | os.PathLike[str]
+
+
+def pretrain(
+    domain: Domain | str,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    method: str | None = None,
+    encoder: str | None = None,
+    views: str | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | Iterable[str] = (),
+    source: Source | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+) -> Run:
+    """Pretrains an encoder and returns the finished run.
+
+    Arguments:
+        recipe: a `Recipe`, a mapping, a YAML file, a run folder or a shipped recipe's name; what
+            it leaves open comes from the domain's default and the method's own recipe.
+        data: what to train on; None is the embedded data. `source` is an open source instead.
+        settings: any recipe value by its path: `{"optimizer.lr": 1e-3}` or `["optimizer.lr=1e-3"]`.
+        out: the run folder. If it holds an unfinished run of the same recipe, that continues; if
+            a finished one, that is returned.
+        progress: a progress line on stderr; by default when stderr is a terminal.
+
+    Raises `UserError` before any long work when a name, key or value is wrong.
+    """
+    found = resolve(domain)
+    flags: dict[str, dict[str, Any]] = {
+        "data": {"path": None if data is None else os.fspath(data)},
+        "method": {"name": method},
+        "encoder": {"name": encoder},
+        "views": {"name": views},
+        "train": {"steps": steps, "batch_size": batch_size, "seed": seed, "device": device},
+    }
+    built = config.build(found, recipe, flags=_given(flags), assignments=_assignments(settings))
+    target = None if out is None else Path(out)
+    watchers = [*callbacks, *progress_callbacks(progress)]
+    return train(found, built, out=target, source=source, callbacks=watchers)
+
+
+def resume(
+    run: RunLike,
+    *,
+    source: Source | None = None,
+    domain: Domain | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+) -> Run:
+    """Finishes an interrupted run, to the same bits as if it had not been interrupted."""
+    found = as_run(run)
+    return train(
+        domain or found.domain(),
+        found.recipe,
+        out=found.path,
+        source=source,
+        callbacks=[*callbacks, *progress_callbacks(progress)],
+    )
+
+
+def load(run: RunLike, *, device: str = "auto", domain: Domain | None = None) -> Model:
+    """The trained encoder of a run, ready to embed."""
+    found = as_run(run)
+    return load_model(found, domain or found.domain(), device=choose_device(device))
+
+
+def evaluate(
+    run: RunLike,
+    data: str | os.PathLike[str] | None = None,
+    *,
+    probe: bool = True,
+    device: str = "auto",
+    source: Source | None = None,
+    domain: Domain | None = None,
+) -> dict[str, Any]:
+    """Measures a run again, on its own data or on other: k-NN, linear probe, retrieval, geometry.
+
+    Returns numbers for raw input, untrained and trained encoder (see `summary.json`).
+    """
+    found = as_run(run)
+    path = None if data is None else os.fspath(data)
+    return assess(
+        found,
+        domain or found.domain(),
+        path=path,
+        source=source,
+        probe=probe,
+        device=choose_device(device),
+    )
+
+
+def finetune(
+    run: RunLike,
+    data: str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    steps: int = 500,
+    lr: float = 1e-3,
+    layer_decay: float | None = 0.75,
+    batch_size: int = 128,
+    views: str | None = None,
+    device: str = "auto",
+    source: Source | None = None,
+    domain: Domain | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+) -> dict[str, Any]:
+    """Trains a classifier on the run's encoder: a linear probe first, then every layer.
+
+    `data` needs labels (default: the run's own data). Returns held-out accuracy of the probe and
+    of the fine-tuned network, and where it was written (default `<run>/finetune`).
+    """
+    found = as_run(run)
+    return finetune_run(
+        found,
+        domain or found.domain(),
+        path=None if data is None else os.fspath(data),
+        out=found.path / "finetune" if out is None else Path(out),
+        steps=steps,
+        lr=lr,
+        layer_decay=layer_decay,
+        batch_size=batch_size,
+        views=views,
+        device=choose_device(device),
+        source=source,
+        callbacks=[*callbacks, *progress_callbacks(progress)],
+    )
+
+
+def export(
+    run: RunLike,
+    path: str | os.PathLike[str],
+    *,
+    format: str = "safetensors",
+    domain: Domain | None = None,
+) -> Path:
+    """Writes the trained encoder to one file: "safetensors", or "timm" for timm's own names."""
+    found = as_run(run)
+    return export_run(found, domain or found.domain(), Path(path), format=format)
+
+
+def as_run(run: RunLike) -> Run:
+    """A run from itself or its folder."""
+    return run if isinstance(run, Run) else Run.load(os.fspath(run))
+
+
+def bound(domain: str) -> dict[str, Callable[..., Any]]:
+    """The functions of this module for one domain, by name: what its package re-exports."""
+    return {
+        "pretrain": functools.partial(pretrain, domain),
+        "resume": resume,
+        "load": load,
+        "evaluate": evaluate,
+        "finetune": finetune,
+        "export": export,
+    }
+
+
+def _given(flags: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The flags that were set."""
+    sections = {
+        section: {key: value for key, value in values.items() if value is not None}
+        for section, values in flags.items()
+    }
+    return {section: values for section, values in sections.items() if values}
+
+
+def _assignments(settings: Mapping[str, Any] | Iterable[str]) -> list[Any]:
+    if isinstance(settings, Mapping):
+        return [config.nested(key.split("."), value) for key, value in settings.items()]
+    return list(settings)

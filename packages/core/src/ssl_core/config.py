@@ -1,0 +1,300 @@
+"""From files, flags and `--set` to one validated recipe.
+
+Layers, each over the one before:
+
+    the domain's recipes/default.yaml
+    the method's recipes/<method>.yaml, when another method is asked for
+    --recipe NAME or FILE
+    flags (--data, --method, --steps, ...)
+    --set section.key=value
+
+A section with a `name` (views, encoder, method) keeps the options below it only while the name
+stays: options of one method mean nothing to another.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ssl_core.domain import Domain
+from ssl_core.errors import UserError, unknown
+from ssl_core.files import atomic_write
+from ssl_core.recipe import Named, Recipe
+from ssl_core.registry import check_options
+
+Layer = Mapping[str, Any]
+NAMED = ("views", "encoder", "method")
+
+
+def recipe_names(domain: Domain) -> list[str]:
+    """The recipes a domain ships, by name."""
+    folder = resources.files(domain.package) / "recipes"
+    if not folder.is_dir():
+        return []
+    return sorted(
+        f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")
+    )
+
+
+def shipped(domain: Domain, name: str) -> Layer:
+    """The layer of a shipped recipe."""
+    names = recipe_names(domain)
+    if name not in names:
+        raise unknown("recipe", name, names)
+    text = (resources.files(domain.package) / "recipes" / f"{name}.yaml").read_text("utf-8")
+    return parse(text, f"recipe {name}")
+
+
+def parse(text: str, where: str) -> Layer:
+    """A YAML mapping; raises `UserError` with line and column of a syntax error."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: expected sections such as 'train:', got {content!r:.80}")
+    return expanded(content)
+
+
+def load_layer(domain: Domain, recipe: str | Path | Layer) -> Layer:
+    """The layer behind `--recipe`: a mapping, a file, a run folder or a shipped name."""
+    if isinstance(recipe, Mapping):
+        return recipe
+    path = Path(recipe)
+    if path.is_dir():
+        path = path / "recipe.yaml"
+    if path.suffix in {".yaml", ".yml"} or path.is_file():
+        if not path.is_file():
+            raise UserError(
+                f"recipe: no file {str(path)!r}; give a file or one of the shipped names: "
+                + ", ".join(recipe_names(domain))
+            )
+        return parse(path.read_text(encoding="utf-8"), str(path))
+    return shipped(domain, str(recipe))
+
+
+def merge(below: Layer, above: Layer) -> dict[str, Any]:
+    """`above` over `below`, section by section; a new `name` replaces its whole section."""
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            renamed = "name" in value and "name" in old and value["name"] != old["name"]
+            out[key] = dict(value) if renamed and key != "optimizer" else merge(old, value)
+        else:
+            out[key] = value
+    return out
+
+
+def assignment(text: str) -> Layer:
+    """`a.b=c` as a nested layer; the value is read as YAML (1e-3 is a number here)."""
+    path, equals, raw = text.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise UserError(f"set: {text!r} is not of the form section.key=value")
+    return nested(keys, scalar(raw))
+
+
+def nested(keys: list[str], value: Any) -> Layer:
+    """A layer with one value at a path."""
+    for key in reversed(keys):
+        value = {key: value}
+    layer: Layer = value
+    return layer
+
+
+def scalar(raw: str) -> Any:
+    """A YAML value; numbers such as 1e-3, which YAML 1.1 calls text, are numbers."""
+    value = parse_value(raw)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def parse_value(raw: str) -> Any:
+    """YAML in one line; raises `UserError` when it is not."""
+    try:
+        return yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise UserError(f"set: {raw!r} is not a YAML value") from error
+
+
+def build(
+    domain: Domain,
+    recipe: str | Path | Layer | Recipe | None = None,
+    *,
+    flags: Layer | None = None,
+    assignments: Iterable[str | Layer] = (),
+) -> Recipe:
+    """The recipe that these layers give, checked against the domain's names.
+
+    `flags` is a layer of its own (`{"method": {"name": "byol"}}`); `assignments` are
+    `section.key=value` texts or layers. A `Recipe` object and a run folder are complete: no
+    default lies below them. Raises `UserError`.
+    """
+    complete = isinstance(recipe, Recipe) or (isinstance(recipe, (str, Path)) and is_run(recipe))
+    if isinstance(recipe, Recipe):
+        recipe = recipe.model_dump(mode="json")
+    top = load_layer(domain, recipe) if recipe is not None else {}
+    over = merge(expanded(top), expanded(flags or {}))
+    for item in assignments:
+        over = merge(over, expanded(assignment(item) if isinstance(item, str) else item))
+    below = {} if complete else _method_layer(domain, shipped(domain, "default"), over)
+    content = merge(merge(below, over), {"domain": domain.name})
+    found = _absolute(validate(content))
+    if over.get("domain", domain.name) != domain.name:
+        raise UserError(
+            f"recipe: it is for the domain {over['domain']!r}; use ssl-{over['domain']}, "
+            f"this is {domain.name!r}"
+        )
+    check_names(domain, found)
+    return found
+
+
+def is_run(recipe: str | Path) -> bool:
+    """Whether `--recipe` names a run folder."""
+    return (Path(recipe) / "recipe.yaml").is_file()
+
+
+def expanded(layer: Layer) -> dict[str, Any]:
+    """`method: byol` as short for `method: {name: byol}`, for views and encoder too."""
+    return {
+        key: {"name": value} if key in NAMED and isinstance(value, str) else value
+        for key, value in layer.items()
+    }
+
+
+def _absolute(recipe: Recipe) -> Recipe:
+    """A data path that exists, made independent of the working folder: a run may move on."""
+    path = recipe.data.path
+    if path is None or not (os.path.exists(path) or any(mark in path for mark in "*?{")):
+        return recipe
+    if path.startswith("hf:"):
+        return recipe
+    data = recipe.data.model_copy(update={"path": os.path.abspath(path)})
+    return recipe.model_copy(update={"data": data})
+
+
+def _method_layer(domain: Domain, default: Layer, over: Layer) -> Layer:
+    """The default with the shipped recipe of the method that the upper layers ask for."""
+    asked = over.get("method")
+    name = asked.get("name") if isinstance(asked, Mapping) else None
+    if name is None or name == default["method"]["name"] or name not in recipe_names(domain):
+        return default
+    return merge(default, shipped(domain, name))
+
+
+def validate(content: Layer) -> Recipe:
+    """A recipe from plain values; every problem becomes one `UserError`."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        problems = [_explain(item) for item in error.errors()]
+        raise UserError("\n".join(f"recipe: {problem}" for problem in problems)) from None
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error in words: key, value, what is allowed, the nearest name."""
+    keys = [str(part) for part in error["loc"]]
+    path = ".".join(keys)
+    if error["type"] == "extra_forbidden":
+        allowed = _fields_at(keys[:-1])
+        return str(unknown("key", path, [".".join([*keys[:-1], name]) for name in allowed]))
+    if error["type"] == "missing":
+        return f"{path} is missing"
+    if error["type"] == "literal_error":
+        expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        return str(unknown(path, str(error["input"]), expected))
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{path}: {error['input']!r:.80} is not allowed; {message}"
+
+
+def _fields_at(keys: list[str]) -> list[str]:
+    """Names of the fields of the section at a path."""
+    model: type[BaseModel] = Recipe
+    for key in keys:
+        annotation = model.model_fields[key].annotation
+        options = [annotation, *get_args(annotation)]
+        model = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(model.model_fields)
+
+
+def check_names(domain: Domain, recipe: Recipe) -> None:
+    """Every name exists and every option is one its factory takes, before any work starts."""
+    _check(domain.methods, recipe.method, positional=2)
+    _check(domain.views, recipe.views, positional=1)
+    if recipe.encoder.name in domain.encoders:
+        _check(domain.encoders, recipe.encoder, positional=1)
+    elif recipe.encoder.name not in (names := domain.encoder_names()):
+        raise unknown("encoder", recipe.encoder.name, names)
+
+
+def _check(registry: Any, named: Named, *, positional: int) -> None:
+    what = f"{registry.what} {named.name}"
+    check_options(what, registry.load(named.name), named.options, positional=positional)
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The closest of `names`, if any is close."""
+    return next(iter(difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.5)), None)
+
+
+def to_yaml(recipe: Recipe) -> str:
+    """The recipe as YAML that loads to an equal one."""
+    content = recipe.model_dump(mode="json")
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Writes `recipe.yaml`."""
+    atomic_write(path, to_yaml(recipe))
+
+
+# What may change between a run and its continuation without changing a single number.
+HARMLESS = frozenset(
+    {
+        "description",
+        "data.workers",
+        "data.worker_kind",
+        "data.cache",
+        "data.cache_bytes",
+        "train.log_every",
+        "train.save_every",
+        "train.keep",
+        "evaluation.probe",
+    }
+)
+
+
+def differences(old: Recipe, new: Recipe) -> list[str]:
+    """`key: old -> new` for everything that matters to the numbers of a run."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    return [
+        f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
+        for key in sorted({*before, *after} - HARMLESS)
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _flat(content: Layer, prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            out.update(_flat(value, f"{prefix}{key}."))
+        else:
+            out[f"{prefix}{key}"] = value
+    return out

@@ -1,0 +1,1 @@
+"""Evaluation: what a representation is worth, measured on records training never saw."""

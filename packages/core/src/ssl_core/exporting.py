@@ -1,0 +1,63 @@
+"""The trained encoder as one file for other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core.domain import Domain
+from ssl_core.errors import UserError, unknown
+from ssl_core.files import atomic_path, to_json
+from ssl_core.model import load_model, save_weights
+from ssl_core.run import Run
+
+FORMATS = ("safetensors", "timm")
+
+
+def export_run(run: Run, domain: Domain, path: Path, *, format: str) -> Path:
+    """Writes the encoder of a run to `path` (a folder gets `<run name>.safetensors`).
+
+    "safetensors" keeps this project's parameter names and stores encoder, options and data facts
+    in the metadata; "timm" uses timm's names and stores the model name, for
+    `timm.create_model(name, checkpoint_path=path)`. Raises `UserError` for an encoder that has no
+    timm counterpart.
+    """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    if path.is_dir() or path.suffix == "":
+        path = path / f"{run.path.resolve().name}.safetensors"
+    if path.suffix != ".safetensors":
+        raise UserError(f"out: {str(path)!r} must end in .safetensors, or be a folder")
+    model = load_model(run, domain, device=torch.device("cpu"))
+    recipe = run.recipe
+    facts = {
+        "encoder": recipe.encoder.model_dump(mode="json"),
+        "spec": dict(model.reader.spec),
+        "domain": domain.name,
+        "method": recipe.method.name,
+    }
+    if format == "safetensors":
+        save_weights(model.encoder, path, facts)
+    else:
+        _save_timm(model.encoder, path, recipe.encoder.name, facts)
+    return path
+
+
+def _save_timm(encoder: nn.Module, path: Path, name: str, facts: Mapping[str, object]) -> None:
+    """Weights under timm's names; an encoder says what they are by `timm_state_dict()`."""
+    from safetensors.torch import save_file
+
+    named = getattr(encoder, "timm_state_dict", None)
+    if named is None:
+        raise UserError(
+            f"format: the encoder {name!r} has no timm counterpart; use format 'safetensors'"
+        )
+    tensors: dict[str, Tensor] = {
+        key: tensor.detach().cpu().clone().contiguous() for key, tensor in named().items()
+    }
+    metadata = {key: to_json(value) for key, value in facts.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, {"format": "pt", **metadata})

@@ -1,0 +1,120 @@
+"""Builds what a recipe names: source, split, reader, views, encoder, method."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssl_core.batch import Reader, Source
+from ssl_core.domain import Domain
+from ssl_core.files import atomic_folder
+from ssl_core.methods.base import Method
+from ssl_core.recipe import Data, Recipe
+from ssl_core.rng import key_of
+from ssl_core.views import ViewPolicy
+
+
+def cache_folder() -> Path:
+    """Where embedded data and indices are kept: $SSL_CACHE, or the user's cache folder."""
+    if "SSL_CACHE" in os.environ:
+        return Path(os.environ["SSL_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ssl"
+
+
+def embedded_data(domain: Domain, *, seed: int = 0) -> Path:
+    """The folder of the domain's own sample data, written when it is not there yet.
+
+    The folder's name holds a hash of the code that makes the data, so that another version of
+    the package never trains on old files.
+    """
+    folder = cache_folder() / f"{domain.name}-samples-{_sample_version(domain)}-{seed}"
+    if not folder.is_dir():
+        with atomic_folder(folder) as temporary:
+            domain.samples(temporary, count=domain.default_count, seed=seed)
+    return folder
+
+
+def _sample_version(domain: Domain) -> str:
+    code = hashlib.blake2b(digest_size=6)
+    code.update(f"{domain.default_count} {sys.version_info[:2]}".encode())
+    code.update(str(getattr(import_module(domain.package), "__version__", "")).encode())
+    for file in sorted(resources.files(domain.package).iterdir(), key=lambda f: f.name):
+        if file.name.startswith("samples") and file.name.endswith(".py"):
+            code.update(file.read_bytes())
+    return code.hexdigest()
+
+
+def open_data(domain: Domain, data: Data) -> Source:
+    """The source of a recipe; the embedded data where it names no path."""
+    if data.path is None:
+        data = data.model_copy(update={"path": str(embedded_data(domain))})
+    return domain.open(data)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A source, and which of its records train and which are held out."""
+
+    source: Source
+    train: Source
+    heldout: Source
+
+    def facts(self) -> dict[str, Any]:
+        """Counts, classes and the fingerprint of the training part, for `run.json`."""
+        classes = self.source.classes
+        return {
+            "records": len(self.source),
+            "train": len(self.train),
+            "heldout": len(self.heldout),
+            "classes": None if classes is None else list(classes),
+            "fingerprint": self.train.fingerprint(),
+        }
+
+
+def split_data(domain: Domain, data: Data, source: Source | None = None) -> Split:
+    """Opens the data (or takes `source`) and sets the hold-out apart."""
+    from ssl_core.data import split_holdout
+
+    found = open_data(domain, data) if source is None else source
+    train, heldout = split_holdout(found, data.holdout)
+    return Split(found, train, heldout)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The networks and views of a recipe, freshly initialised from its seed."""
+
+    reader: Reader
+    spec: Mapping[str, Any]
+    views: ViewPolicy
+    method: Method
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.method.encoder
+
+
+def build_parts(domain: Domain, recipe: Recipe, reader: Reader) -> Parts:
+    """Views, encoder and method; a pure function of the recipe and the reader's facts.
+
+    Weights come from torch's generator started at the recipe's seed; the caller's generator is
+    left as it was. A view policy with a `spec` tells the encoder what it changes (`view_size`).
+    """
+    views = domain.create_views(recipe.views.name, reader.spec, recipe.views.options)
+    spec = {**reader.spec, **getattr(views, "spec", {})}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(key_of("initialisation", recipe.train.seed) % (1 << 63))
+        encoder = domain.create_encoder(recipe.encoder.name, spec, recipe.encoder.options)
+        method: Method = domain.methods.build(
+            recipe.method.name, encoder, views, options=recipe.method.options
+        )
+    return Parts(reader, spec, views, method)

@@ -1,0 +1,168 @@
+"""Charts as inline SVG: no script, no fonts, no files; colours come from the page's CSS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+Point = tuple[float, float]
+
+_WIDTH, _HEIGHT = 460, 230
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 12, 34
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers (1, 2 or 5 times a power of ten) within [low, high]."""
+    span = high - low
+    if not span > 0:
+        return [low]
+    raw = span / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def number(value: float) -> str:
+    """A short tick label: 0.001, 12.5, 3k, 2M, 1e-06."""
+    size = abs(value)
+    if size >= 1e6:
+        return f"{value / 1e6:g}M"
+    if size >= 1e4:
+        return f"{value / 1e3:g}k"
+    return f"{value:.4g}" if size == 0 or size >= 1e-3 else f"{value:.0e}"
+
+
+def thinned(points: Sequence[Point], most: int = 400) -> list[Point]:
+    """Means of consecutive points, at most `most` of them; non-finite values are left out."""
+    finite = [(x, y) for x, y in points if math.isfinite(y)]
+    if len(finite) <= most:
+        return finite
+    size = math.ceil(len(finite) / most)
+    groups = [finite[i : i + size] for i in range(0, len(finite), size)]
+    return [
+        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group))
+        for group in groups
+    ]
+
+
+def line_chart(title: str, series: Mapping[str, Sequence[Point]], *, zero: bool = False) -> str:
+    """One chart with a line a series, a legend, and the last value in each line's tooltip.
+
+    With `zero` the vertical axis starts at zero. Series without a finite point are left out; an
+    empty string when none is left.
+    """
+    lines = {name: thinned(points) for name, points in series.items()}
+    lines = {name: points for name, points in lines.items() if points}
+    if not lines:
+        return ""
+    xs = [x for points in lines.values() for x, _ in points]
+    ys = [y for points in lines.values() for _, y in points]
+    bottom = min(0.0, min(ys)) if zero else min(ys)
+    frame = _Frame(min(xs), max(xs), *_padded(bottom, max(ys), keep_low=zero))
+    body = [frame.axes()]
+    for i, (name, points) in enumerate(lines.items()):
+        path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
+        last = f"{name}: {points[-1][1]:.4g} at step {points[-1][0]:.0f}"
+        body.append(
+            f'<polyline class="line" style="stroke:var(--c{i % 10})" points="{path}">'
+            f"<title>{escape(last)}</title></polyline>"
+        )
+    legend = "".join(
+        f'<span><i style="background:var(--c{i % 10})"></i>{escape(name)}</span>'
+        for i, name in enumerate(lines)
+    )
+    return _figure(title, body, legend if len(lines) > 1 else "")
+
+
+def scatter(
+    title: str, points: Sequence[Point], labels: Sequence[int], names: Sequence[str]
+) -> str:
+    """Points in the plane, coloured by label (-1: no label)."""
+    if not points:
+        return ""
+    xs, ys = [x for x, _ in points], [y for _, y in points]
+    frame = _Frame(*_padded(min(xs), max(xs)), *_padded(min(ys), max(ys)))
+    body = [frame.border()]
+    for (x, y), label in zip(points, labels, strict=True):
+        colour = "var(--muted)" if label < 0 else f"var(--c{label % 10})"
+        name = names[label] if 0 <= label < len(names) else ""
+        body.append(
+            f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="2.6" style="fill:{colour}">'
+            f"<title>{escape(name)}</title></circle>"
+        )
+    shown = sorted({label for label in labels if 0 <= label < len(names)})
+    legend = "".join(
+        f'<span><i style="background:var(--c{label % 10})"></i>{escape(names[label])}</span>'
+        for label in shown[:20]
+    )
+    more = f"<span>and {len(shown) - 20} more</span>" if len(shown) > 20 else ""
+    return _figure(title, body, legend + more)
+
+
+def bars(rows: Sequence[tuple[str, float, str]], *, full: float, mark: float | None) -> str:
+    """Horizontal bars: (name, value, text), on a scale up to `full`; `mark` is a thin line."""
+    out = []
+    for i, (name, value, text) in enumerate(rows):
+        share = 100 * max(0.0, min(1.0, value / full)) if full > 0 and math.isfinite(value) else 0
+        line = "" if mark is None else f'<b style="left:{100 * mark / full:.2f}%"></b>'
+        strong = " strong" if i == len(rows) - 1 else ""
+        out.append(
+            f'<div class="bar{strong}"><span>{escape(name)}</span>'
+            f'<div><i style="width:{share:.2f}%"></i>{line}</div><span>{escape(text)}</span></div>'
+        )
+    return "".join(out)
+
+
+class _Frame:
+    """Maps data to the pixels of a chart."""
+
+    def __init__(self, left: float, right: float, low: float, high: float) -> None:
+        self.left, self.right = left, right if right > left else left + 1
+        self.low, self.high = low, high if high > low else low + 1
+
+    def x(self, value: float) -> float:
+        share = (value - self.left) / (self.right - self.left)
+        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
+
+    def axes(self) -> str:
+        parts = []
+        for value in ticks(self.low, self.high):
+            y = self.y(value)
+            parts.append(
+                f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" '
+                f'y2="{y:.1f}"/><text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">'
+                f"{number(value)}</text>"
+            )
+        for value in ticks(self.left, self.right):
+            parts.append(
+                f'<text x="{self.x(value):.1f}" y="{_HEIGHT - _BOTTOM + 20}" '
+                f'text-anchor="middle">{number(value)}</text>'
+            )
+        return "".join(parts)
+
+    def border(self) -> str:
+        return (
+            f'<rect class="grid" fill="none" x="{_LEFT}" y="{_TOP}" '
+            f'width="{_WIDTH - _LEFT - _RIGHT}" height="{_HEIGHT - _TOP - _BOTTOM}" rx="6"/>'
+        )
+
+
+def _padded(low: float, high: float, *, keep_low: bool = False) -> tuple[float, float]:
+    """Limits with 5 % room; a constant gets room around it."""
+    room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    return (low if keep_low else low - room), high + room
+
+
+def _figure(title: str, body: Sequence[str], legend: str) -> str:
+    return (
+        f"<figure><figcaption>{escape(title)}</figcaption>"
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f'{"".join(body)}</svg><div class="legend">{legend}</div></figure>'
+    )

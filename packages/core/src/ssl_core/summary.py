@@ -1,0 +1,124 @@
+"""The outcome of a run in numbers and in plain words."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from ssl_core.evaluation.rivals import KNN, RANK, VIEWS, Evaluator, Rival
+
+# Below this spread (1 is isotropic, 0 constant) rows differ by rounding, not by content.
+COLLAPSED_STD = 0.02
+SCORE_WORDS = {
+    KNN: "k-NN accuracy",
+    VIEWS: "view retrieval R@1",
+    RANK: "effective rank",
+}
+
+
+def measure(evaluator: Evaluator, rival: Rival, *, probe: bool = False) -> dict[str, Any]:
+    """Score, geometry and, when asked for and labelled, probe and retrieval of one rival."""
+    out: dict[str, Any] = {"score": evaluator.score(rival), **evaluator.geometry(rival)}
+    if probe and evaluator.labelled:
+        out["probe"] = evaluator.probe(rival)
+        out["recall"] = evaluator.recall(rival)
+    return out
+
+
+def compare(
+    evaluator: Evaluator,
+    rival: Rival,
+    raw: Mapping[str, Any],
+    untrained: Mapping[str, Any],
+    trained: Mapping[str, Any],
+) -> dict[str, Any]:
+    """`score`, and `knn` where that is what the score is, each with three numbers; geometry."""
+    name = evaluator.score_name(rival)
+    numbers = {
+        "raw": raw["score"],
+        "untrained": untrained["score"],
+        "trained": trained["score"],
+    }
+    out: dict[str, Any] = {"score": {"name": name, **numbers}}
+    if name == KNN:
+        out["knn"] = numbers
+        out["chance"] = rival.chance()
+    out["queries"] = len(rival.queries)
+    out["effective_rank"] = trained["effective_rank"]
+    out["rivals"] = {"raw": dict(raw), "untrained": dict(untrained), "trained": dict(trained)}
+    return out
+
+
+def verdict(summary: Mapping[str, Any]) -> str:
+    """What the numbers say, without claiming more than they show."""
+    trained = summary["rivals"]["trained"]
+    if not math.isfinite(_number(summary["score"]["trained"])):
+        return "The trained encoder gives non-finite features; lower the learning rate."
+    if trained["feature_std"] < COLLAPSED_STD:
+        return (
+            f"The representation collapsed: all embeddings are nearly equal (spread "
+            f"{trained['feature_std']:.4f} of 1). Lower the learning rate or change the method's "
+            "temperature, momentum or regulariser."
+        )
+    name = summary["score"]["name"]
+    rank = f"Effective rank {trained['effective_rank']:.0f} of {trained['dim']:.0f} dimensions."
+    return f"{_comparison(summary)} {rank}" if name != RANK else f"{rank} {_unscored()}"
+
+
+def _comparison(summary: Mapping[str, Any]) -> str:
+    score, n = summary["score"], summary["queries"]
+    raw, untrained, trained = (_number(score[key]) for key in ("raw", "untrained", "trained"))
+    best, name = max((raw, "raw input"), (untrained, "the untrained encoder"))
+    words = f"{SCORE_WORDS[score['name']]} {percent(trained)}"
+    against = f"{percent(untrained)} untrained and {percent(raw)} for raw input ({n} held out)."
+    # Two standard errors of the difference of two proportions on n records.
+    noise = 2 * math.sqrt((trained * (1 - trained) + best * (1 - best)) / max(1, n))
+    if abs(trained - best) <= noise:
+        return (
+            f"No clear gain: {words} against {against} The difference to {name} is within what "
+            f"{n} records can show (±{100 * noise:.1f} points); train longer or hold out more."
+        )
+    if trained > best:
+        return f"Training helped: {words} against {against}"
+    return (
+        f"Training did not help: {words} against {against} {name[0].upper()}{name[1:]} is better."
+    )
+
+
+def _unscored() -> str:
+    return (
+        "Without labels or random views there is no accuracy to report; "
+        "give labelled data to `evaluate`."
+    )
+
+
+def _number(value: float | None) -> float:
+    """JSON stores non-finite numbers as null."""
+    return math.nan if value is None else value
+
+
+def percent(value: float | None) -> str:
+    """A share as text."""
+    return "n/a" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def shown(name: str, value: float | None) -> str:
+    """A score as text: a percentage, or a plain number for the effective rank."""
+    if name != RANK:
+        return percent(value)
+    return "n/a" if value is None or not math.isfinite(value) else f"{value:.1f}"
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of Python and of the installed packages among `packages` and the usual ones."""
+    names = ("torch", "numpy", "scikit-learn", "ssl-core", *packages)
+    out = {"python": platform.python_version()}
+    for name in names:
+        try:
+            out[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return out
