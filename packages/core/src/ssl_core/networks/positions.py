@@ -81,6 +81,25 @@ def resample_positions(table: Tensor, grid: tuple[int, ...], to: tuple[int, ...]
     return out.reshape(-1, table.shape[-1])
 
 
+def move_positions(
+    weights: dict[str, Tensor], own: Tensor | None, prefix: int, grid: tuple[int, ...]
+) -> dict[str, Tensor]:
+    """`weights` with `pos_embed` `[1, prefix + N, D]` interpolated to the shape of `own`.
+
+    The table given is taken to be on a grid of equal sides; where it cannot be, or fits already,
+    the weights are returned as they are.
+    """
+    table = weights.get("pos_embed")
+    if table is None or own is None or table.shape == own.shape:
+        return weights
+    rows, axes = table.shape[1] - prefix, len(grid)
+    side = round(rows ** (1 / axes))
+    if side**axes != rows or table.shape[2] != own.shape[2]:
+        return weights
+    moved = resample_positions(table[0, prefix:], (side,) * axes, grid)
+    return weights | {"pos_embed": torch.cat([table[0, :prefix], moved]).unsqueeze(0)}
+
+
 class RelativePositionBias(nn.Module):
     """A learned bias per attention head and offset between two cells, shared by all blocks.
 

@@ -18,6 +18,7 @@ from ssl_core.networks.masks import Mask
 from ssl_core.networks.patch_embed import PatchEmbed, patch_grid, patchify
 from ssl_core.networks.positions import (
     RelativePositionBias,
+    move_positions,
     resample_positions,
     sincos_grid,
 )
@@ -137,16 +138,7 @@ class PatchTransformer(MaskTokens):
 
     def adapt_weights(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a model for another input size, with its positions moved to this grid."""
-        table, own = given.get("pos_embed"), self.pos_embed
-        if table is None or own is None or table.shape == own.shape:
-            return given
-        count = self.prefix_count
-        rows = table.shape[1] - count
-        side = round(rows ** (1 / len(self.grid)))
-        if side ** len(self.grid) != rows or table.shape[2] != own.shape[2]:
-            return given
-        moved = resample_positions(table[0, count:], (side,) * len(self.grid), self.grid)
-        return given | {"pos_embed": torch.cat([table[0, :count], moved])[None]}
+        return move_positions(given, self.pos_embed, self.prefix_count, self.grid)
 
     def tokenize(self, data: Tensor) -> Tokens:
         """Cuts `[B, C, *sides]` into patches `[B, N, P]`."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from ssl_core.errors import UserError
+
+Adapt = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 
 _WRAPPERS = ("module.", "encoder.", "backbone.", "model.", "teacher.", "student.", "base_encoder.")
 
@@ -39,22 +41,24 @@ class WeightReport:
 
 
 def load_weights(
-    module: nn.Module, weights: str | Path | Mapping[str, Tensor], *, minimum: float = 0.9
+    module: nn.Module,
+    weights: str | Path | Mapping[str, Tensor],
+    *,
+    minimum: float = 0.9,
+    adapt: Adapt | None = None,
 ) -> WeightReport:
     """Copies tensors of equal name and shape into `module`.
 
     `weights` is a safetensors file (formats that run code on loading are refused) or a mapping.
-    Wrapper prefixes such as "encoder." are removed where that matches more; a module with
-    `adapt_weights(mapping) -> mapping` may convert what it gets (other resolutions). Raises
-    `UserError` when less than the share `minimum` of the module's tensors was found; the module
-    is then untouched.
+    Wrapper prefixes such as "encoder." are removed where that matches more; `adapt` may then
+    convert what was given (positions of another resolution). Raises `UserError` when less than
+    the share `minimum` of the module's tensors was found; the module is then untouched.
     """
     source = "weights" if isinstance(weights, Mapping) else str(weights)
     given = dict(weights) if isinstance(weights, Mapping) else _read(Path(weights))
     own = module.state_dict()
     given = max(_unwrapped(given), key=lambda names: sum(name in own for name in names))
-    if hasattr(module, "adapt_weights"):
-        given = module.adapt_weights(given)  # type: ignore[operator]
+    given = given if adapt is None else adapt(given)
     matched = [name for name in own if name in given and given[name].shape == own[name].shape]
     report = WeightReport(
         matched,

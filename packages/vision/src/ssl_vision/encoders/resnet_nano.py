@@ -6,14 +6,12 @@ The basic blocks of He et al. 2016 in three stages, for images of 28 to 96 pixel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_core.encoder import Features
-from ssl_core.networks.weights import load_weights
 from ssl_vision.encoders.spec import channels_of
 
 
@@ -77,12 +75,8 @@ def resnet_nano(
     widths: Sequence[int] = (32, 64, 128),
     blocks: int = 1,
     stem_stride: int = 2,
-    weights: str | Path | None = None,
 ) -> ResNetNano:
     """About 0.3 M parameters and, at 32 x 32 pixels, 12 M multiplications with the defaults."""
-    model = ResNetNano(
+    return ResNetNano(
         channels=channels_of(spec), widths=widths, blocks=blocks, stem_stride=stem_stride
     )
-    if weights is not None:
-        load_weights(model, weights)
-    return model

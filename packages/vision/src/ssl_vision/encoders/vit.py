@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ssl_core.networks.vit import PatchTransformer, Pool, Positions
-from ssl_core.networks.weights import load_weights
 from ssl_vision.encoders.spec import channels_of, size_of
 
 
@@ -38,16 +36,15 @@ def vit(
     drop_path: float = 0.0,
     layer_scale: float | None = None,
     image_size: int | None = None,
-    weights: str | Path | None = None,
 ) -> VisionTransformer:
     """A vision transformer for images with these facts.
 
     Positions are made for `image_size` (default: the spec's size, rounded down to whole patches);
-    other sizes work too. `weights` is a safetensors file, checked by `load_weights`.
+    other sizes work too.
     """
     sides = size_of(spec) if image_size is None else (image_size, image_size)
     height, width = (max(patch, side - side % patch) for side in sides)
-    model = VisionTransformer(
+    return VisionTransformer(
         channels=channels_of(spec),
         size=(height, width),
         patch=patch,
@@ -62,9 +59,6 @@ def vit(
         drop_path=drop_path,
         layer_scale=layer_scale,
     )
-    if weights is not None:
-        load_weights(model, weights)
-    return model
 
 
 SIZES = {
