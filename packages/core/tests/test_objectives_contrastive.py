@@ -221,6 +221,12 @@ def test_symmetric_info_nce_is_cross_entropy_of_rows_and_columns():
     assert_matches(got, leaves, want.detach(), list(torch.autograd.grad(want, leaves)))
 
 
+def test_two_directions_make_the_symmetric_loss():
+    z0, z1 = draw(6, 4, seed=1), draw(6, 4, seed=2)
+    one, two = (info_nce(a, b, symmetric=False) for a, b in ((z0, z1), (z1, z0)))
+    torch.testing.assert_close((one + two) / 2, info_nce(z0, z1), rtol=1e-12, atol=0)
+
+
 def test_gradient_is_tangent_and_scale_free():
     z = [draw(5, 4, seed=1), draw(5, 4, seed=2)]
     grads = torch.autograd.grad(nt_xent(*z), z)

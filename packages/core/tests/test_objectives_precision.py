@@ -89,6 +89,19 @@ def test_no_global_random_state_is_used(name):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow  # importing the compiler alone takes as long as all other tests here
+@pytest.mark.parametrize("name", LOSSES)
+def test_compiles_without_a_graph_break(name):
+    eager, traced = pair(torch.float32), pair(torch.float32)
+    want = LOSSES[name](*eager)
+    torch._dynamo.reset()
+    got = torch.compile(LOSSES[name], backend="aot_eager", fullgraph=True)(*traced)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(
+        torch.autograd.grad(got, traced[0]), torch.autograd.grad(want, eager[0])
+    )
+
+
 def test_importing_objectives_pulls_in_only_torch():
     """At most 0.3 s on top of torch, and no other room of the package than it needs."""
     program = (

@@ -9,14 +9,7 @@ from torch import Tensor, nn
 
 from ssl_core.distributed import all_mean, all_sum, world_size
 from ssl_core.objectives.precision import full_precision
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor, mass: int) -> Tensor:
-    """Mean over rows of -sum_k t_k log softmax(logits)_k, for targets `[B, K]` that sum to `mass`.
-
-    Written as mass * logsumexp - <t, logits>, so that no `[B, K]` log-probabilities are kept.
-    """
-    return (mass * logits.logsumexp(-1) - (targets * logits).sum(-1)).mean()
+from ssl_core.objectives.view_pairs import pair_cross_entropy
 
 
 @full_precision
@@ -28,7 +21,9 @@ def soft_cross_entropy(
     `student_logits` and `target_probs` are `[..., K]`; targets sum to 1 over K and receive no
     gradient. Uniform (collapsed) logits cost log K.
     """
-    return _cross_entropy(student_logits / temperature, target_probs.detach(), 1)
+    logits, targets = student_logits / temperature, target_probs.detach()
+    # sum(t) * logsumexp - <t, logits>: no log-probabilities are kept for the backward pass.
+    return (targets.sum(-1) * logits.logsumexp(-1) - (targets * logits).sum(-1)).mean()
 
 
 @full_precision
@@ -52,17 +47,14 @@ def dino(
             f"dino: needs at least two student views, the first ones being the teacher's, "
             f"got {len(student)} student and {len(teacher)} teacher views"
         )
-    targets = [((logits.detach() - center) / teacher_temperature).softmax(-1) for logits in teacher]
-    everything = torch.stack(targets).sum(0)  # [B, K]
     pairs = len(teacher) * (len(student) - 1)
-    total = student[0].new_zeros(())
-    for view, logits in enumerate(student):
-        own = view < len(teacher)
-        # The cross-entropy is linear in its target: one pass a student view, not one a pair.
-        others = everything - targets[view] if own else everything
-        mass = len(teacher) - int(own)
-        if mass:
-            total = total + _cross_entropy(logits / student_temperature, others, mass)
+    total = pair_cross_entropy(
+        list(student),
+        [logits.detach() for logits in teacher],
+        center=center,
+        student_temperature=student_temperature,
+        teacher_temperature=teacher_temperature,
+    )
     return total / pairs
 
 
@@ -108,17 +100,23 @@ def sinkhorn(logits: Tensor, *, temperature: float = 0.05, iterations: int = 3) 
     replicas, samples to mass 1, `iterations` times (SwAV: Caron et al. 2020; DINOv2). Rows sum to
     1. No gradient. Uniform logits give uniform assignments.
     """
-    scaled = logits / temperature
-    q = (scaled - _largest(scaled)).exp()
-    prototypes, samples = q.shape[1], q.shape[0] * world_size()
+    q = logits / temperature  # [B, K]
+    # One buffer and two scaling vectors: the assignment is diag(u) q diag(v) throughout. Rows are
+    # shifted by their own maximum, and u starts where that puts it, so that nothing overflows.
+    top = q.amax(1)
+    u = (top - _largest(top)).exp()  # [B]
+    q.sub_(top.unsqueeze(1)).exp_()
+    samples, prototypes = q.shape[0] * world_size(), q.shape[1]
+    v = q.new_ones(prototypes)
+    tiny = torch.finfo(q.dtype).tiny  # a prototype that nobody is near keeps no mass
     for _ in range(iterations):
-        q = q / (all_sum(q.sum(0)) * prototypes)
-        q = q / (q.sum(1, keepdim=True) * samples)
-    return q * samples
+        v = 1 / (all_sum(q.T @ u).clamp_(min=tiny) * prototypes)
+        u = 1 / ((q @ v) * samples)
+    return q.mul_((u * samples).unsqueeze(1)).mul_(v)
 
 
 def _largest(x: Tensor) -> Tensor:
-    """The largest entry over all replicas: a common shift leaves the assignment unchanged."""
+    """The largest entry over all replicas."""
     largest = x.max()
     if world_size() > 1:
         torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
