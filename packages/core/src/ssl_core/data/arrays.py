@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ssl_core.batch import Record
@@ -72,7 +73,7 @@ class ArraySource:
 def _content(item: Any) -> object:
     """What of an item enters the fingerprint; only the type of what has no plain bytes."""
     if isinstance(item, Tensor):
-        item = item.detach().cpu().contiguous().view(-1).numpy()
+        item = item.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
     if isinstance(item, (np.ndarray, np.generic)):
         return item.tobytes()
     if isinstance(item, (bytes, str, int, float)):

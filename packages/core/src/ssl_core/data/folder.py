@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,7 +74,7 @@ def _walk(
 
 
 def _entries(
-    entries: os.ScandirIterator[str], prefix: str, wanted: tuple[str, ...], found: Listing
+    entries: Iterable[os.DirEntry[str]], prefix: str, wanted: tuple[str, ...], found: Listing
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Takes the files of one folder; returns its real and its linked sub-folders."""
     inner: list[tuple[str, str]] = []

@@ -187,10 +187,8 @@ class Loader:
         items = [item for item in work.items if item is not None]
         assert len(items) == len(work.ids)
         for row, _ in work.missing:
-            item = work.items[row]
-            assert item is not None
-            self._cache.put(item)
-            for failure in item.failures:
+            self._cache.put(items[row])
+            for failure in items[row].failures:  # what a worker process found out
                 self._fetcher.known[failure.index] = failure
         self._log.note(items, step=work.step, seen=work.seen)
         labelled = self.source.classes is not None

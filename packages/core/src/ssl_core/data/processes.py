@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pickle
 import queue
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from ssl_core.data import wire
 from ssl_core.data.fetch import Fetcher, Item
@@ -28,33 +29,32 @@ class Worker:
     """One process and the pipes to it."""
 
     def __init__(self, fetcher: Fetcher) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        paths = os.pathsep.join(path for path in sys.path if path)
+        # Its own process group keeps the signals for the training's group away from it.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ssl_core.data.worker"],
+            [sys.executable, "-P", "-m", "ssl_core.data.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths},
+            process_group=0,
         )
+        # Pipes of a Popen without text mode are these; its type only says IO[bytes].
+        self._questions = cast(io.BufferedWriter, self._process.stdin)
+        self._answers = cast(io.BufferedReader, self._process.stdout)
         self._ready = False
         with contextlib.suppress(OSError):  # a dead worker is noticed by the first `ask`
-            self._send(sys.path)
-            self._send(fetcher)
+            wire.send(self._questions, fetcher)
 
     def ask(self, indices: Sequence[int]) -> Any:
         """The worker's answer; raises `EOFError` or `OSError` when it is dead."""
         if not self._ready:
             self._answer()
             self._ready = True
-        self._send(list(indices))
+        wire.send(self._questions, list(indices))
         return self._answer()
 
-    def _send(self, message: Any) -> None:
-        assert self._process.stdin is not None
-        wire.send(self._process.stdin, message)  # type: ignore[arg-type]
-
     def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        kind, value = wire.receive(self._process.stdout)  # type: ignore[arg-type]
+        kind, value = wire.receive(self._answers)
         if kind == "error":
             raise value
         return value
@@ -67,10 +67,9 @@ class Worker:
     def close(self) -> int:
         """Ends the process; returns its exit code."""
         self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):  # unsent bytes for a process that is gone
-                    pipe.close()
+        for pipe in (self._questions, self._answers):
+            with contextlib.suppress(OSError):  # unsent bytes for a process that is gone
+                pipe.close()
         return self._process.wait()
 
 
@@ -90,11 +89,11 @@ class ProcessPool:
                 " define them at the top level of a module, or use worker_kind 'thread'"
             ) from error
         self._fetcher = fetcher
-        self._free: queue.LifoQueue[Worker | None] = queue.LifoQueue()
+        self._free: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
         for _ in range(count):
             self._free.put(None)  # started by its first task
         self._workers: list[Worker] = []
-        self._finalizer = weakref.finalize(self, _close_all, self._workers)
+        weakref.finalize(self, _close_all, self._workers)
 
     def fetch_all(self, indices: Sequence[int]) -> list[Item]:
         """The samples of several rows, in order, from whichever worker is free."""
@@ -125,8 +124,11 @@ class ProcessPool:
         return [worker.pid for worker in self._workers]
 
     def close(self) -> None:
-        """Ends all processes."""
-        self._finalizer()
+        """Ends all processes; a later task starts new ones."""
+        for _ in range(self._free.qsize()):
+            self._free.get()
+            self._free.put(None)
+        _close_all(self._workers)
 
 
 def _close_all(workers: list[Worker]) -> None:

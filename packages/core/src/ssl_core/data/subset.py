@@ -91,11 +91,15 @@ def _unit(head: Record) -> float:
     return int.from_bytes(state.digest(), "little") / 2**64
 
 
-def _own_splits(names: list[str | None]) -> tuple[np.ndarray, np.ndarray] | None:
+def _own_splits(names: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray] | None:
     """Rows of the source's own training and validation (else test) part, if it has both."""
-    parts = [None if name is None else SPLITS.get(str(name).lower()) for name in names]
-    for held in ("val", "test"):
-        if held in parts and "train" in parts:
-            array = np.array(parts, dtype=object)
-            return np.flatnonzero(array == "train"), np.flatnonzero(array == held)
-    return None
+    words = ["train" if name in (None, "") else str(name).lower() for name in names]
+    parts = [SPLITS.get(word) for word in words]
+    held = "val" if "val" in parts else "test"
+    if held not in parts or "train" not in parts:
+        return None
+    if None in parts:
+        word = words[parts.index(None)]
+        raise UserError(f"split: {word!r} is no part of a data set; use one of {', '.join(SPLITS)}")
+    array = np.array(parts, dtype=object)
+    return np.flatnonzero(array == "train"), np.flatnonzero(array == held)

@@ -102,12 +102,12 @@ def _scan(file: BinaryIO, shard: Path, size: int) -> list[Member]:
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             for info in tar:
-                if info.offset_data + info.size > size and info.isreg():
+                if info.size < 0 or (info.isreg() and info.offset_data + info.size > size):
                     raise tarfile.ReadError(f"{info.name} is cut short")
                 if info.isreg() and not info.issparse() and not _hidden(info.name):
                     crc = _crc32(file, info.offset_data, info.size)
                     members.append(Member(info.name, info.offset_data, info.size, crc))
-                tar.members = []  # tarfile keeps every header otherwise
+                tar.members = []  # type: ignore[attr-defined]  # else every header is kept
             _check_end(file, tar.offset, size)
     except tarfile.TarError as error:
         hint = "unpack the compression first" if _compressed(file) else "fetch it again"
@@ -116,7 +116,7 @@ def _scan(file: BinaryIO, shard: Path, size: int) -> list[Member]:
 
 
 def _check_end(file: BinaryIO, offset: int, size: int) -> None:
-    """tarfile takes a damaged header for the end; the end is zeros, or nothing."""
+    """tarfile takes a damaged header for the end; the true end is zeros, or nothing."""
     file.seek(offset)
     block = file.read(tarfile.BLOCKSIZE)
     if block.strip(b"\0") and offset < size:
@@ -124,8 +124,7 @@ def _check_end(file: BinaryIO, offset: int, size: int) -> None:
 
 
 def _crc32(file: BinaryIO, offset: int, length: int) -> int:
-    """CRC-32 of a stretch of the file; leaves the position where tarfile needs it."""
-    position = file.tell()
+    """CRC-32 of a stretch of the file."""
     file.seek(offset)
     crc = 0
     while length:
@@ -134,7 +133,6 @@ def _crc32(file: BinaryIO, offset: int, length: int) -> int:
             raise tarfile.ReadError("unexpected end of data")
         crc = zlib.crc32(block, crc)
         length -= len(block)
-    file.seek(position)
     return crc
 
 

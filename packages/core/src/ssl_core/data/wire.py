@@ -10,7 +10,7 @@ import io
 import pickle
 import struct
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ _AS_BYTES = {
 }
 
 
-def send(stream: BinaryIO, message: Any) -> None:
+def send(stream: io.BufferedWriter, message: Any) -> None:
     """Writes one message."""
     buffers: list[pickle.PickleBuffer] = []
     text = io.BytesIO()
@@ -57,14 +57,11 @@ def send(stream: BinaryIO, message: Any) -> None:
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Any:
+def receive(stream: io.BufferedReader) -> Any:
     """Reads one message; raises `EOFError` when the other side is gone."""
-    (count,) = _FRAME.unpack(_exactly(stream.readinto, _FRAME.size))  # type: ignore[attr-defined]
-    sizes = _exactly(stream.readinto, _FRAME.size * count)  # type: ignore[attr-defined]
-    parts = [
-        _exactly(stream.readinto, size)  # type: ignore[attr-defined]
-        for (size,) in _FRAME.iter_unpack(sizes)
-    ]
+    (count,) = _FRAME.unpack(_exactly(stream.readinto, _FRAME.size))
+    sizes = _exactly(stream.readinto, _FRAME.size * count)
+    parts = [_exactly(stream.readinto, size) for (size,) in _FRAME.iter_unpack(sizes)]
     return pickle.loads(parts[0], buffers=parts[1:])
 
 

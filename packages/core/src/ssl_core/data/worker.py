@@ -1,80 +1,73 @@
-"""A worker process: `python -m ssl_core.data.worker`, started by `processes.ProcessPool`.
+"""A worker process: `python -m ssl_core.data.worker`, started by `processes.Worker`.
 
-It takes import paths and a `Fetcher` from its standard input, then lists of rows, and answers each
-on its standard output with the decoded items or the error. It ends when its input does, so it
-never outlives the training, however that ends.
+It takes a `Fetcher` from its standard input, then lists of rows, and answers each on its standard
+output with the decoded items or the error. It ends when its input does, so it never outlives the
+training, however that ends.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import signal
-import sys
-from typing import Any
+import traceback
+
+import torch
+
+from ssl_core.data import wire
+from ssl_core.errors import UserError
 
 
 def main() -> None:
     """Serves until the input ends."""
-    # A launcher that stops a job signals every process of the group. The training saves first,
-    # and needs its workers until then.
+    # A launcher that stops a job may signal every process. The training saves first, and needs
+    # its workers until then.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # what a decoder prints must not end up among the answers
-
-    import torch
-
-    from ssl_core.data import wire
-
     torch.set_num_threads(1)
-    source = os.fdopen(0, "rb", buffering=0)
-    out = _Whole(answers)
-    sys.path[:] = wire.receive(source)
+    questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a decoder prints must not end up among the answers
     try:
-        fetcher = wire.receive(source)
+        _serve(questions, answers)
+    except (EOFError, BrokenPipeError):
+        # The training is gone or done; nothing is left to say, not even when closing.
+        os._exit(0)
+
+
+def _serve(questions: io.BufferedReader, answers: io.BufferedWriter) -> None:
+    try:
+        fetcher = wire.receive(questions)
+    except EOFError:
+        raise
     except Exception as error:
-        wire.send(out, error_reply(error))
+        _answer_error(answers, _not_importable(error))
         return
-    wire.send(out, ("ready", None))
+    wire.send(answers, ("ready", None))
     while True:
+        indices = wire.receive(questions)
         try:
-            indices = wire.receive(source)
-        except EOFError:
-            return
-        try:
-            reply: tuple[str, Any] = ("items", fetcher.fetch_all(indices))
+            wire.send(answers, ("items", fetcher.fetch_all(indices)))
+        except BrokenPipeError:
+            raise
         except Exception as error:
-            reply = error_reply(error)
-        wire.send(out, reply)
+            _answer_error(answers, error)
 
 
-def error_reply(error: Exception) -> tuple[str, Any]:
-    """An answer that raises in the training what was raised here."""
-    import pickle
-    import traceback
+def _not_importable(error: Exception) -> UserError:
+    return UserError(
+        f"worker_kind: a 'process' cannot import the source or the reader ({error}); define them "
+        "in a module that is on the import path, or use worker_kind 'thread'"
+    )
 
+
+def _answer_error(answers: io.BufferedWriter, error: Exception) -> None:
+    """Has the training raise what was raised here."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
         error = RuntimeError("".join(traceback.format_exception(error)))
-    return "error", error
-
-
-class _Whole:
-    """A raw stream whose `write` writes everything."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data)
-        done = 0
-        while done < view.nbytes:
-            done += self._stream.write(view[done:])
-        return done
-
-    def flush(self) -> None:
-        self._stream.flush()
+    wire.send(answers, ("error", error))
 
 
 if __name__ == "__main__":
