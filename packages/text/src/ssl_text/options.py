@@ -1,0 +1,48 @@
+"""What `data.options` may hold for text, with defaults: one checked object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ssl_core.errors import UserError, unknown
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """Options of the text sources and reader (`--set data.options.max_length=128`)."""
+
+    text_field: str = "text"
+    """JSON field or table column that holds the document."""
+    label_field: str = "label"
+    """Field or column of the optional label (a string or an integer)."""
+    group_field: str = "group"
+    """Field or column that names what must not be split over training and evaluation."""
+    max_length: int = 64
+    """Tokens a document is cut to, [CLS] and [SEP] included."""
+    tokenizer: str | None = None
+    """A `tokenizer.json` to use; None trains a byte-level BPE on the training documents."""
+    vocab_size: int = 4000
+    """Pieces of a trained tokenizer, specials included; small corpora may yield fewer."""
+    lowercase: bool = True
+    """Whether a trained tokenizer ignores case."""
+    fit_limit: int = 200_000
+    """Train the tokenizer on at most this many documents, spread evenly over the source."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_length", 4), ("vocab_size", 300), ("fit_limit", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise UserError(
+                    f"data.options.{name}: must be an integer >= {least}, got {value!r}"
+                )
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> TextOptions:
+        """Options from a recipe; raises `UserError` for a key that does not exist."""
+        allowed = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in allowed:
+                raise unknown("data.options", name, allowed)
+        return cls(**options)

@@ -1,0 +1,104 @@
+"""Decides which source reads a path: by its name, its header and what a folder holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ssl_core.batch import Source
+from ssl_core.data.folder import list_folder
+from ssl_core.data.labels import from_paths
+from ssl_core.errors import UserError, unknown
+from ssl_text.options import TextOptions
+from ssl_text.sources.files import Part, SpanSource
+from ssl_text.sources.rows import DELIMITERS, jsonl_source, table_header, table_source
+from ssl_text.sources.spans import Spans, lines, paragraphs, whole
+
+PLAIN = (".txt", ".text", ".md", ".rst", ".py")
+JSONL = (".jsonl", ".ndjson")
+FORMATS = ("auto", "lines", "paragraphs", "files", "jsonl", "table")
+_UNITS: dict[str, Callable[[Path], Spans]] = {
+    "lines": lines,
+    "paragraphs": paragraphs,
+    "files": whole,
+}
+_NOTHING = Spans(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+def open_text(path: Path, *, format: str, options: TextOptions) -> Source:
+    """The documents at `path`.
+
+    `format` "auto" takes `.jsonl` and `.ndjson` as JSON lines, `.csv` and `.tsv` as tables, any
+    other single file as one document a line. A folder of JSON lines or tables is read as one
+    source; a folder of plain text files has one document a file, with the names of sub-folders as
+    classes. Folders named train and test (or val) become the two sides of the hold-out. Raises
+    `UserError` when there is nothing to read.
+    """
+    if format not in FORMATS:
+        raise unknown("data.format", format, FORMATS)
+    if not path.exists():
+        raise UserError(f"data.path: {str(path)!r} does not exist")
+    kind, suffixes = _detect(path, format)
+    names = [path.name] if path.is_file() else list_folder(str(path), suffixes).names
+    if not names:
+        raise UserError(f"data.path: no file ending in {', '.join(suffixes)} in {str(path)!r}")
+    source = _open(kind, path.parent if path.is_file() else path, names, options)
+    if len(source) == 0:
+        raise UserError(f"data.path: {str(path)!r} holds no documents (every line is blank)")
+    return source
+
+
+def is_manifest(path: Path, options: TextOptions) -> bool:
+    """Whether a table lists files (a column `path`) instead of holding the texts themselves."""
+    if path.suffix.lower() not in DELIMITERS or not path.is_file():
+        return False
+    header = table_header(path)
+    return "path" in header and options.text_field not in header
+
+
+def _detect(path: Path, format: str) -> tuple[str, Sequence[str]]:
+    """The kind of source and the suffixes it takes."""
+    suffixes: dict[str, Sequence[str]] = {"jsonl": JSONL, "table": tuple(DELIMITERS)}
+    if format != "auto":
+        return format, suffixes.get(format, PLAIN)
+    for kind, wanted in suffixes.items():
+        if _holds(path, wanted):
+            return kind, wanted
+    return ("lines" if path.is_file() else "files"), PLAIN
+
+
+def _holds(path: Path, suffixes: Sequence[str]) -> bool:
+    if path.is_file():
+        return path.suffix.lower() in suffixes
+    return bool(list_folder(str(path), suffixes).names)
+
+
+def _open(kind: str, root: Path, names: Sequence[str], options: TextOptions) -> SpanSource:
+    labels, classes, splits = from_paths(names)
+    parts = [
+        Part(root / name, name, _NOTHING, split=None if splits is None else splits[i])
+        for i, name in enumerate(names)
+    ]
+    if kind == "jsonl":
+        return jsonl_source(parts, options)
+    if kind == "table":
+        return table_source(parts, options)
+    return _plain_source(parts, kind, labels, classes)
+
+
+def _plain_source(
+    parts: Sequence[Part], unit: str, labels: np.ndarray | None, classes: Sequence[str] | None
+) -> SpanSource:
+    """Plain text; sub-folders name the classes. Documents of one file stay on one side."""
+    indexed = []
+    for number, part in enumerate(parts):
+        spans = _UNITS[unit](part.path)
+        label = None if labels is None else np.full(len(spans), labels[number])
+        group = None if len(parts) == 1 else np.full(len(spans), number)
+        indexed.append(
+            Part(part.path, part.name, spans, label=label, group=group, split=part.split)
+        )
+    groups = [part.name for part in parts]
+    return SpanSource(indexed, classes=classes, groups=groups, keyed_by_file=unit == "files")

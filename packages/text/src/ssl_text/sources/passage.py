@@ -1,0 +1,93 @@
+"""One raw document as a source hands it out: bytes, and how to get its text out of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl_core.errors import CorruptSample
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The bytes of one document and where they stand.
+
+    `field` is None for plain text, else the field to take: a name for a JSON object, a column
+    number for a row of a table whose cells are parted by `delimiter`.
+    """
+
+    raw: bytes
+    where: str
+    field: str | int | None = None
+    delimiter: str = ","
+    start: int = 0
+    """Offset of `raw` in its file, so that a message can name the byte that is wrong."""
+
+    def text(self) -> str:
+        """The document; raises `CorruptSample` for invalid UTF-8, JSON, rows or empty text."""
+        decoded = utf8(self.raw, where=self.where, start=self.start)
+        if isinstance(self.field, str):
+            decoded = _json_field(decoded, self.field, self.where)
+        elif isinstance(self.field, int):
+            decoded = _cell(decoded, self.field, self.delimiter, self.where)
+        return decoded
+
+
+def utf8(raw: bytes, *, where: str, start: int = 0) -> str:
+    """Bytes as text, without a byte order mark; raises `CorruptSample` naming the bad byte."""
+    try:
+        return raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        bad = raw[error.start]
+        raise CorruptSample(
+            f"{where}: invalid UTF-8 at byte {start + error.start} (0x{bad:02x})"
+        ) from error
+
+
+def text_of(payload: Any, key: str) -> str:
+    """The text of any payload a source may hold: passage, string, bytes or a file's path.
+
+    Raises `CorruptSample` when it cannot be decoded or holds nothing but white space.
+    """
+    if isinstance(payload, Passage):
+        text = payload.text()
+    elif isinstance(payload, bytes):
+        text = utf8(payload, where=key)
+    elif isinstance(payload, Path):
+        text = utf8(payload.read_bytes(), where=key)
+    elif isinstance(payload, str):
+        text = payload
+    else:
+        raise CorruptSample(f"{key}: expected text, got {type(payload).__name__}")
+    if not text.strip():
+        raise CorruptSample(f"{key}: empty document")
+    return text
+
+
+def _json_field(line: str, field: str, where: str) -> str:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise CorruptSample(f"{where}: not JSON: {error}") from error
+    if not isinstance(value, dict) or not isinstance(value.get(field), str):
+        raise CorruptSample(f"{where}: no text in field {field!r}")
+    text: str = value[field]
+    return text
+
+
+def cells(row: str, delimiter: str) -> list[str]:
+    """The cells of one table row. Commas allow quoted cells; tabs take every character as is."""
+    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    rows = list(csv.reader(io.StringIO(row, newline=""), delimiter=delimiter, quoting=quoting))
+    return rows[0] if rows else []
+
+
+def _cell(row: str, column: int, delimiter: str, where: str) -> str:
+    found = cells(row, delimiter)
+    if column >= len(found):
+        raise CorruptSample(f"{where}: {len(found)} columns, the text is in column {column + 1}")
+    return found[column]
