@@ -1,0 +1,273 @@
+"""From a `RawGraph` to tensors: clean edges, and node features by a schema fitted on the data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ssl_core.errors import CorruptSample
+from ssl_graph.graph import Graph, RawGraph
+
+Kind = Literal["given", "degree", "given+degree"]
+
+
+def check_edges(raw: RawGraph) -> None:
+    """Raises `CorruptSample` for an edge between nodes that are not there."""
+    edges = raw.edges
+    if len(edges) and (edges.min() < 0 or edges.max() >= raw.num_nodes):
+        row = int(np.flatnonzero(((edges < 0) | (edges >= raw.num_nodes)).any(axis=1))[0])
+        raise CorruptSample(
+            f"edge {row} joins {edges[row, 0]} and {edges[row, 1]}, "
+            f"but node ids must lie in 0..{raw.num_nodes - 1}"
+        )
+
+
+def usual_layout(graphs: Sequence[RawGraph]) -> list[RawGraph]:
+    """The graphs that have the commonest columns; the odd ones out are corrupt samples later.
+
+    Graphs without edges cannot say which edge attributes they would have; they stay.
+    """
+    nodes = [_widths(raw.attributes, raw.labels, raw.attribute_names) for raw in graphs]
+    edges = [
+        _widths(raw.edge_attributes, raw.edge_labels, ()) if len(raw.edges) else None
+        for raw in graphs
+    ]
+    node = Counter(nodes).most_common(1)[0][0]
+    told = [
+        kind for own, kind in zip(nodes, edges, strict=True) if own == node and kind is not None
+    ]
+    edge = Counter(told).most_common(1)[0][0] if told else None
+    return [
+        raw
+        for raw, own, kind in zip(graphs, nodes, edges, strict=True)
+        if own == node and kind in (None, edge)
+    ]
+
+
+def _widths(
+    numbers: np.ndarray | None, categories: np.ndarray | None, names: tuple[str, ...]
+) -> tuple[int, int, tuple[str, ...]]:
+    """Columns of numbers, columns of categories, names."""
+    return (
+        0 if numbers is None else numbers.shape[1],
+        0 if categories is None else categories.shape[1],
+        names,
+    )
+
+
+def simple_edges(raw: RawGraph, *, directed: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Edges without self-loops and duplicates, sorted by (source, target).
+
+    Undirected graphs get both directions, whichever the file listed. Returns int64 `[2, E]` and,
+    int64 `[E]`, the row of `raw.edges` each came from (the first of duplicates), which is where
+    its attributes are. Raises `CorruptSample` for ids outside the graph.
+    """
+    check_edges(raw)
+    edges = raw.edges
+    origin = np.arange(len(edges))
+    if not directed:
+        edges = np.concatenate([edges, edges[:, ::-1]])
+        origin = np.concatenate([origin, origin])
+    proper = edges[:, 0] != edges[:, 1]
+    edges, origin = edges[proper], origin[proper]
+    _, first = np.unique(edges[:, 0] * max(raw.num_nodes, 1) + edges[:, 1], return_index=True)
+    return np.ascontiguousarray(edges[first].T), origin[first]
+
+
+def _one_hot(labels: np.ndarray, vocabularies: Sequence[Sequence[Any]]) -> np.ndarray:
+    """Categories `[n, L]` as one-hot blocks side by side; a category never seen is a zero row."""
+    blocks = []
+    for column, vocabulary in enumerate(vocabularies):
+        place = {value: i for i, value in enumerate(vocabulary)}
+        block = np.zeros((len(labels), len(vocabulary) + 1), dtype=np.float32)
+        where = [place.get(value, len(vocabulary)) for value in labels[:, column].tolist()]
+        block[np.arange(len(labels)), where] = 1
+        blocks.append(block[:, :-1])
+    return np.concatenate(blocks, axis=1)
+
+
+def _vocabularies(tables: Sequence[np.ndarray | None]) -> list[list[Any]]:
+    """The sorted categories of each column over all graphs."""
+    present = [table for table in tables if table is not None]
+    columns = max((table.shape[1] for table in present), default=0)
+    return [
+        sorted(
+            {v for table in present for v in table[:, c].tolist()}, key=lambda v: (str(type(v)), v)
+        )
+        for c in range(columns)
+    ]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the node and edge features of a data set are; JSON in, JSON out.
+
+    x = [standardised attributes | one-hot labels | one-hot degree], by `kind`. Attributes are
+    standardised by `mean` and `std`; degrees at or above `degree_cap` share the last column.
+    """
+
+    kind: Kind
+    directed: bool = False
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
+    attribute_names: tuple[str, ...] = ()
+    labels: list[list[Any]] = field(default_factory=list)
+    label_names: tuple[str, ...] = ()
+    degree_cap: int = 0
+    edge_mean: list[float] = field(default_factory=list)
+    edge_std: list[float] = field(default_factory=list)
+    edge_labels: list[list[Any]] = field(default_factory=list)
+
+    @classmethod
+    def measure(
+        cls,
+        graphs: Sequence[RawGraph],
+        *,
+        kind: Kind | Literal["auto"] = "auto",
+        directed: bool = False,
+        degree_cap: int = 50,
+        standardize: bool = True,
+    ) -> Schema:
+        """The schema of a data set, from (a sample of) its training graphs.
+
+        "auto" takes the given attributes and labels, and the degree where there are none.
+        """
+        given = any(g.attributes is not None or g.labels is not None for g in graphs)
+        if kind == "auto":
+            kind = "given" if given else "degree"
+        elif kind != "degree" and not given:
+            raise ValueError(f"features={kind!r}: the graphs have no attributes or labels")
+        degrees = [np.bincount(simple_edges(g, directed=directed)[0][0]) for g in graphs]
+        largest = max((int(d.max(initial=0)) for d in degrees), default=0)
+        mean, std = _moments([g.attributes for g in graphs], standardize)
+        edge_mean, edge_std = _moments([g.edge_attributes for g in graphs], standardize)
+        return cls(
+            kind,
+            directed,
+            mean,
+            std,
+            next((g.attribute_names for g in graphs if g.attribute_names), ()),
+            _vocabularies([g.labels for g in graphs]),
+            next((g.label_names for g in graphs if g.label_names), ()),
+            max(1, min(largest, degree_cap)),
+            edge_mean,
+            edge_std,
+            _vocabularies([g.edge_labels for g in graphs]),
+        )
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Schema:
+        """The inverse of `to_json`."""
+        names = {k: tuple(values[k]) for k in ("attribute_names", "label_names")}
+        return cls(**{**values, **names})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, strings and numbers."""
+        return {
+            **asdict(self),
+            "attribute_names": list(self.attribute_names),
+            "label_names": list(self.label_names),
+        }
+
+    @property
+    def node_dim(self) -> int:
+        """F, the width of `Graph.x`."""
+        given = len(self.mean) + sum(map(len, self.labels))
+        degree = self.degree_cap + 1
+        return {"given": given, "degree": degree, "given+degree": given + degree}[self.kind]
+
+    @property
+    def edge_dim(self) -> int:
+        """D, the width of `Graph.edge_attr`; 0 for none."""
+        return len(self.edge_mean) + sum(map(len, self.edge_labels))
+
+    def encode(self, raw: RawGraph) -> Graph:
+        """The graph as tensors; raises `CorruptSample` where it does not fit the schema."""
+        if raw.num_nodes < 1:
+            raise CorruptSample("a graph without nodes")
+        self._check_names(raw)
+        edges, origin = simple_edges(raw, directed=self.directed)
+        blocks = []
+        if self.kind != "degree":
+            blocks += _blocks(
+                raw.attributes, raw.labels, raw.num_nodes, self.mean, self.std, self.labels, "node"
+            )
+        if self.kind != "given":
+            degree = np.bincount(edges[0], minlength=raw.num_nodes).clip(max=self.degree_cap)
+            blocks.append(np.eye(self.degree_cap + 1, dtype=np.float32)[degree])
+        edge_blocks = _blocks(
+            raw.edge_attributes,
+            raw.edge_labels,
+            len(raw.edges),
+            self.edge_mean,
+            self.edge_std,
+            self.edge_labels,
+            "edge",
+        )
+        edge_attr = None
+        if edge_blocks:
+            edge_attr = torch.from_numpy(np.concatenate(edge_blocks, axis=1)[origin])
+        x = torch.from_numpy(np.concatenate(blocks, axis=1))
+        return Graph(x, torch.from_numpy(edges), edge_attr)
+
+    def _check_names(self, raw: RawGraph) -> None:
+        """Same columns in the same order; silent reordering would mix up features."""
+        if self.kind == "degree":
+            return
+        for have, want in (
+            (raw.attribute_names, self.attribute_names),
+            (raw.label_names, self.label_names),
+        ):
+            if have != want:
+                raise CorruptSample(f"node attributes {list(have)}, others have {list(want)}")
+
+
+def _moments(tables: Sequence[np.ndarray | None], standardize: bool) -> tuple[list, list]:
+    """Mean and standard deviation of each attribute column over all graphs ([] for none)."""
+    present = [table for table in tables if table is not None and len(table)]
+    if not present:
+        return [], []
+    if len({table.shape[1] for table in present}) > 1:
+        widths = sorted({table.shape[1] for table in present})
+        raise ValueError(f"graphs have different numbers of attributes: {widths}")
+    values = np.concatenate(present).astype(np.float64)
+    if not standardize:
+        return [0.0] * values.shape[1], [1.0] * values.shape[1]
+    values = values[np.isfinite(values).all(axis=1)]
+    std = values.std(axis=0)
+    return values.mean(axis=0).tolist(), np.where(std > 0, std, 1.0).tolist()
+
+
+def _blocks(
+    attributes: np.ndarray | None,
+    labels: np.ndarray | None,
+    rows: int,
+    mean: list[float],
+    std: list[float],
+    vocabularies: list[list[Any]],
+    what: str,
+) -> list[np.ndarray]:
+    """Standardised attributes and one-hot labels, each float32 `[rows, width]`."""
+    blocks = []
+    for values, width, kind in (
+        (attributes, len(mean), "attributes"),
+        (labels, len(vocabularies), "labels"),
+    ):
+        have = 0 if values is None else values.shape[1]
+        if have != width and not (rows == 0 and values is None):
+            raise CorruptSample(f"{have} {what} {kind}, the other graphs have {width}")
+    if mean:
+        table = np.zeros((0, len(mean))) if attributes is None else attributes
+        if not np.isfinite(table).all():
+            raise CorruptSample(f"{what} attributes are not all finite")
+        blocks.append(((table - np.array(mean)) / np.array(std)).astype(np.float32))
+    if vocabularies:
+        blocks.append(
+            _one_hot(np.zeros((0, len(vocabularies))) if labels is None else labels, vocabularies)
+        )
+    return blocks

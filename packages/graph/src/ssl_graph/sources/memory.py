@@ -1,0 +1,92 @@
+"""Graphs that are already in memory: NetworkX, PyTorch Geometric or `RawGraph` objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ssl_core.batch import Record
+from ssl_core.data.heads import digest
+from ssl_core.errors import UserError
+from ssl_graph.graph import Graph, RawGraph
+from ssl_graph.sources.convert import from_networkx, from_pyg
+
+
+def to_raw(graph: Any) -> RawGraph | Graph:
+    """Any supported graph object as what the reader takes."""
+    if isinstance(graph, (RawGraph, Graph)):
+        return graph
+    if hasattr(graph, "is_multigraph") and hasattr(graph, "adj"):
+        return from_networkx(graph)
+    if hasattr(graph, "edge_index"):
+        return from_pyg(graph)
+    raise UserError(
+        f"graphs: {type(graph).__name__} is not a graph; give NetworkX graphs, "
+        "torch_geometric Data, or ssl_graph.graph.RawGraph"
+    )
+
+
+def _own_label(graph: Any) -> int | str | None:
+    """The label that a graph object carries, if any."""
+    if hasattr(graph, "edge_index"):
+        y = getattr(graph, "y", None)
+        whole = y is not None and y.numel() == 1 and not y.is_floating_point()
+        return int(y) if whole else None
+    label: int | str | None = getattr(graph, "graph", {}).get("label")
+    return label
+
+
+class GraphList:
+    """A sequence of graphs as a source.
+
+    `labels` are integers or strings, one a graph; without them a NetworkX graph's own
+    `graph.graph["label"]`, or a whole number in `y` of a PyG graph, counts if every graph has it.
+    """
+
+    def __init__(
+        self,
+        graphs: Sequence[Any],
+        *,
+        labels: Sequence[int | str] | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> None:
+        if labels is None:
+            own = [_own_label(graph) for graph in graphs]
+            labels = None if any(label is None for label in own) else own
+        for name, given in (("labels", labels), ("keys", keys)):
+            if given is not None and len(given) != len(graphs):
+                raise UserError(f"{name}: got {len(given)} for {len(graphs)} graphs")
+        self.graphs = graphs
+        self.keys = [f"graph/{i}" for i in range(len(graphs))] if keys is None else list(keys)
+        self._classes: list[str] | None = None
+        if labels is not None and len(labels):
+            values, self._label = np.unique(np.array(labels), return_inverse=True)
+            self._classes = [str(value) for value in values]
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        return self._classes
+
+    def __getitem__(self, index: int) -> Record:
+        index = range(len(self))[index]
+        head = self.head(index)
+        return Record(head.key, to_raw(self.graphs[index]), head.label)
+
+    def head(self, index: int) -> Record:
+        """Key and label."""
+        label = None if self._classes is None else int(self._label[index])
+        return Record(self.keys[index], None, label)
+
+    def fingerprint(self) -> str:
+        """Keys and the numbers of nodes and edges."""
+        parts: list[object] = []
+        for key, graph in zip(self.keys, self.graphs, strict=True):
+            raw = to_raw(graph)
+            edges = raw.edge_index.shape[1] if isinstance(raw, Graph) else len(raw.edges)
+            parts += [key, raw.num_nodes, edges]
+        return digest(parts)

@@ -1,0 +1,157 @@
+"""View operations on a batch of graphs: drop edges or nodes, grow a subgraph, mask features.
+
+Each operation is a `sample` (what to keep or mask, a pure function of each graph's key and the
+node numbers within the graph, so the same in any batch) and an `apply`. `share` is the share to
+drop or mask, one number or one per graph (`[G]`); 0 is the identity.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ssl_core.rng import Rng
+from ssl_graph.graph import GraphBatch
+
+Share = float | Tensor
+
+
+class GraphOp(Protocol):
+    """A random operation on graphs."""
+
+    def sample(self, rng: Rng, graphs: GraphBatch, share: Share) -> Tensor:
+        """What to do, from one key a graph."""
+
+    def apply(self, graphs: GraphBatch, params: Tensor) -> GraphBatch:
+        """Does it."""
+
+
+def node_keys(rng: Rng, graphs: GraphBatch) -> Rng:
+    """One key per node, `[N]`: the graph's key and the node's number in the graph."""
+    return rng[graphs.batch].fold(graphs.local)
+
+
+def edge_keys(rng: Rng, graphs: GraphBatch) -> Rng:
+    """One key per edge, `[E]`; the two directions of an undirected edge share theirs."""
+    ends = graphs.local[graphs.edge_index]
+    first, second = (ends[0], ends[1]) if graphs.directed else (ends.amin(0), ends.amax(0))
+    return rng[graphs.edge_batch].fold(first, second)
+
+
+def _per(share: Share, graph_of: Tensor) -> Share:
+    """A share per graph as one per node or edge."""
+    return share[graph_of] if isinstance(share, Tensor) else share
+
+
+def kept_count(graphs: GraphBatch, share: Share) -> Tensor:
+    """Nodes that stay when int(share * n) go, at least one, int64 `[G]`."""
+    # The small addend: 0.29 * 100 must count as 29.
+    dropped = (graphs.sizes.to(torch.float64) * share + 1e-6).floor().to(torch.int64)
+    return (graphs.sizes - dropped).clamp(min=1)
+
+
+def _smallest(graphs: GraphBatch, score: Tensor, count: Tensor) -> Tensor:
+    """True at the `count[g]` nodes of smallest `score` (`[N]`) in each graph, bool `[N]`."""
+    by_score = score.argsort(stable=True)
+    order = by_score[graphs.batch[by_score].argsort(stable=True)]
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(order), device=order.device)
+    return rank - graphs.ptr[graphs.batch] < count[graphs.batch]
+
+
+class EdgeDrop:
+    """Every edge goes with probability `share` (GRACE; Zhu et al. 2020)."""
+
+    def sample(self, rng: Rng, graphs: GraphBatch, share: Share) -> Tensor:
+        drawn = edge_keys(rng, graphs).uniform("edge drop")
+        return drawn >= _per(share, graphs.edge_batch)
+
+    def apply(self, graphs: GraphBatch, params: Tensor) -> GraphBatch:
+        return graphs.keep_edges(params)
+
+
+class NodeDrop:
+    """int(share * n) nodes of each graph go, never all, with their edges (GraphCL, 2020)."""
+
+    def sample(self, rng: Rng, graphs: GraphBatch, share: Share) -> Tensor:
+        drawn = node_keys(rng, graphs).uniform("node drop")
+        return _smallest(graphs, drawn, kept_count(graphs, share))
+
+    def apply(self, graphs: GraphBatch, params: Tensor) -> GraphBatch:
+        return graphs.keep_nodes(params)
+
+
+class Subgraph:
+    """A connected part with n - int(share * n) nodes, grown from a random node (GraphCL).
+
+    GraphCL adds a uniformly drawn neighbour of the part, one at a time. Here all graphs grow at
+    once: every node gets an exponential waiting time that starts when the part first touches it,
+    which, exponentials having no memory, joins nodes in the same random order. Arrival times are
+    shortest paths, and the earliest nodes stay. A component that is too small stays whole.
+    """
+
+    def sample(self, rng: Rng, graphs: GraphBatch, share: Share) -> Tensor:
+        start = rng.integers("subgraph start", high=graphs.sizes) + graphs.ptr[:-1]
+        drawn = node_keys(rng, graphs).uniform("subgraph wait", dtype=torch.float64)
+        arrival = _arrival(graphs, start, -torch.log1p(-drawn))
+        grown = _smallest(graphs, arrival, kept_count(graphs, share)) & arrival.isfinite()
+        if isinstance(share, Tensor):  # share 0 keeps unreached components too
+            grown |= share[graphs.batch] == 0
+        elif share == 0:
+            grown = torch.ones_like(grown)
+        return grown
+
+    def apply(self, graphs: GraphBatch, params: Tensor) -> GraphBatch:
+        return graphs.keep_nodes(params)
+
+
+def _arrival(graphs: GraphBatch, start: Tensor, wait: Tensor) -> Tensor:
+    """When growth from the nodes `start` reaches each node (inf: never), float64 `[N]`."""
+    source, target = graphs.edge_index
+    if graphs.directed:  # connected means connected when directions are ignored
+        source, target = torch.cat([source, target]), torch.cat([target, source])
+    arrival = torch.full_like(wait, torch.inf)
+    arrival[start] = 0
+    while True:
+        through = arrival[source] + wait[target]
+        nearer = arrival.scatter_reduce(0, target, through, "amin")
+        if torch.equal(nearer, arrival):
+            return arrival
+        arrival = nearer
+
+
+class FeatureMask:
+    """Every feature column of a graph is zero with probability `share` (GRACE)."""
+
+    def sample(self, rng: Rng, graphs: GraphBatch, share: Share) -> Tensor:
+        p = share[:, None] if isinstance(share, Tensor) else share
+        return rng.uniform("feature mask", graphs.x.shape[1]) < p
+
+    def apply(self, graphs: GraphBatch, params: Tensor) -> GraphBatch:
+        return graphs.with_x(graphs.x.masked_fill(params[graphs.batch], 0))
+
+
+class NodeMask:
+    """The features of int(share * n) nodes are zero (GraphCL's attribute masking).
+
+    The released GraphCL writes noise around 0.5 instead; zero is the mean of standardised
+    attributes and "none" for one-hot labels.
+    """
+
+    def sample(self, rng: Rng, graphs: GraphBatch, share: Share) -> Tensor:
+        drawn = node_keys(rng, graphs).uniform("node mask")
+        return ~_smallest(graphs, drawn, kept_count(graphs, share))
+
+    def apply(self, graphs: GraphBatch, params: Tensor) -> GraphBatch:
+        return graphs.with_x(graphs.x.masked_fill(params[:, None], 0))
+
+
+OPS: dict[str, GraphOp] = {
+    "edge_drop": EdgeDrop(),
+    "node_drop": NodeDrop(),
+    "subgraph": Subgraph(),
+    "feature_mask": FeatureMask(),
+    "node_mask": NodeMask(),
+}
