@@ -22,6 +22,7 @@ from ssl_core.batch import Source
 from ssl_core.domain import Domain
 from ssl_core.engine.fit import Callback
 from ssl_core.engine.parallel import choose_device
+from ssl_core.errors import UserError
 from ssl_core.exporting import export_run
 from ssl_core.finetuning import finetune_run
 from ssl_core.model import Model, load_model
@@ -65,6 +66,39 @@ def pretrain(
     Raises `UserError` before any long work when a name, key or value is wrong.
     """
     found = resolve(domain)
+    built = build_recipe(
+        found,
+        recipe,
+        data=data,
+        method=method,
+        encoder=encoder,
+        views=views,
+        steps=steps,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+        settings=settings,
+    )
+    target = None if out is None else Path(out)
+    watchers = [*callbacks, *progress_callbacks(progress)]
+    return train(found, built, out=target, source=source, callbacks=watchers)
+
+
+def build_recipe(
+    domain: Domain | str,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    method: str | None = None,
+    encoder: str | None = None,
+    views: str | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    settings: Mapping[str, Any] | Iterable[str] = (),
+) -> Recipe:
+    """The complete recipe that `pretrain` would run with these arguments."""
     flags: dict[str, dict[str, Any]] = {
         "data": {"path": None if data is None else os.fspath(data)},
         "method": {"name": method},
@@ -72,10 +106,9 @@ def pretrain(
         "views": {"name": views},
         "train": {"steps": steps, "batch_size": batch_size, "seed": seed, "device": device},
     }
-    built = config.build(found, recipe, flags=_given(flags), assignments=_assignments(settings))
-    target = None if out is None else Path(out)
-    watchers = [*callbacks, *progress_callbacks(progress)]
-    return train(found, built, out=target, source=source, callbacks=watchers)
+    return config.build(
+        resolve(domain), recipe, flags=_given(flags), assignments=_assignments(settings)
+    )
 
 
 def resume(
@@ -89,7 +122,7 @@ def resume(
     """Finishes an interrupted run, to the same bits as if it had not been interrupted."""
     found = as_run(run)
     return train(
-        domain or found.domain(),
+        _domain_of(found, domain),
         found.recipe,
         out=found.path,
         source=source,
@@ -100,7 +133,7 @@ def resume(
 def load(run: RunLike, *, device: str = "auto", domain: Domain | None = None) -> Model:
     """The trained encoder of a run, ready to embed."""
     found = as_run(run)
-    return load_model(found, domain or found.domain(), device=choose_device(device))
+    return load_model(found, _domain_of(found, domain), device=choose_device(device))
 
 
 def evaluate(
@@ -120,7 +153,7 @@ def evaluate(
     path = None if data is None else os.fspath(data)
     return assess(
         found,
-        domain or found.domain(),
+        _domain_of(found, domain),
         path=path,
         source=source,
         probe=probe,
@@ -135,7 +168,7 @@ def finetune(
     out: str | os.PathLike[str] | None = None,
     steps: int = 500,
     lr: float = 1e-3,
-    layer_decay: float | None = 0.75,
+    layer_decay: float | None = None,
     batch_size: int = 128,
     views: str | None = None,
     device: str = "auto",
@@ -152,7 +185,7 @@ def finetune(
     found = as_run(run)
     return finetune_run(
         found,
-        domain or found.domain(),
+        _domain_of(found, domain),
         path=None if data is None else os.fspath(data),
         out=found.path / "finetune" if out is None else Path(out),
         steps=steps,
@@ -175,12 +208,22 @@ def export(
 ) -> Path:
     """Writes the trained encoder to one file: "safetensors", or "timm" for timm's own names."""
     found = as_run(run)
-    return export_run(found, domain or found.domain(), Path(path), format=format)
+    return export_run(found, _domain_of(found, domain), Path(path), format=format)
 
 
 def as_run(run: RunLike) -> Run:
     """A run from itself or its folder."""
     return run if isinstance(run, Run) else Run.load(os.fspath(run))
+
+
+def _domain_of(run: Run, domain: Domain | None) -> Domain:
+    """The run's domain; one that is given must be it."""
+    if domain is None:
+        return run.domain()
+    belongs = run.recipe.domain
+    if belongs != domain.name:
+        raise UserError(f"run: {str(run.path)!r} holds {belongs}, use ssl-{belongs} for it")
+    return domain
 
 
 def bound(domain: str) -> dict[str, Callable[..., Any]]:
@@ -192,6 +235,7 @@ def bound(domain: str) -> dict[str, Callable[..., Any]]:
         "evaluate": evaluate,
         "finetune": finetune,
         "export": export,
+        "build_recipe": functools.partial(build_recipe, domain),
     }
 
 

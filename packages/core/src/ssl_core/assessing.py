@@ -51,7 +51,7 @@ def assess(
             measure(evaluator, trained, probe=probe),
         ),
         "corrupt": len(evaluator.corrupt),
-        "versions": versions(domain.package.replace("_", "-")),
+        "versions": versions(domain.package.replace("_", "-"), *domain.libraries),
     }
     found["verdict"] = verdict(found)
     write_json(run.path / "evaluation.json", found)

@@ -203,7 +203,7 @@ def validate(content: Layer) -> Recipe:
         return Recipe.model_validate(content)
     except ValidationError as error:
         problems = [_explain(item) for item in error.errors()]
-        raise UserError("\n".join(f"recipe: {problem}" for problem in problems)) from None
+        raise UserError("\n".join(problems)) from None
 
 
 def _explain(error: Any) -> str:
@@ -212,14 +212,14 @@ def _explain(error: Any) -> str:
     path = ".".join(keys)
     if error["type"] == "extra_forbidden":
         allowed = _fields_at(keys[:-1])
-        return str(unknown("key", path, [".".join([*keys[:-1], name]) for name in allowed]))
+        return str(unknown("recipe key", path, [".".join([*keys[:-1], name]) for name in allowed]))
     if error["type"] == "missing":
-        return f"{path} is missing"
+        return f"recipe: {path} is missing"
     if error["type"] == "literal_error":
         expected = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        return str(unknown(path, str(error["input"]), expected))
+        return str(unknown(f"recipe: {path}", str(error["input"]), expected))
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{path}: {error['input']!r:.80} is not allowed; {message}"
+    return f"recipe: {path}: {error['input']!r:.80} is not allowed; {message}"
 
 
 def _fields_at(keys: list[str]) -> list[str]:

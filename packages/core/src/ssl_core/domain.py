@@ -34,6 +34,8 @@ class Domain(ABC):
     """The import name, whose `recipes/` folder holds the YAML recipes."""
     sample_kind: str = "samples"
     """What one record is called in messages: images, graphs, documents."""
+    libraries: tuple[str, ...] = ()
+    """Distributions the domain stands on, whose versions `doctor` and reports name."""
     views: Registry
     encoders: Registry
     methods: Registry
@@ -58,6 +60,10 @@ class Domain(ABC):
     @abstractmethod
     def default_count(self) -> int:
         """How many samples the embedded default data has."""
+
+    def abilities(self) -> Mapping[str, str]:
+        """What this installation can read or do (codecs, backends), for `doctor`."""
+        return {}
 
     def create_views(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]

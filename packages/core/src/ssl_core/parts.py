@@ -16,6 +16,7 @@ from torch import nn
 
 from ssl_core.batch import Reader, Source
 from ssl_core.domain import Domain
+from ssl_core.errors import UserError
 from ssl_core.files import atomic_folder
 from ssl_core.methods.base import Method
 from ssl_core.recipe import Data, Recipe
@@ -41,6 +42,16 @@ def embedded_data(domain: Domain, *, seed: int = 0) -> Path:
         with atomic_folder(folder) as temporary:
             domain.samples(temporary, count=domain.default_count, seed=seed)
     return folder
+
+
+def write_samples(domain: Domain, folder: Path, *, count: int | None, seed: int) -> int:
+    """Writes the domain's samples into a new or empty folder; returns how many were asked for."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"folder: {str(folder)!r} is not empty; give a new one")
+    count = domain.default_count if count is None else count
+    folder.mkdir(parents=True, exist_ok=True)
+    domain.samples(folder, count=count, seed=seed)
+    return count
 
 
 def _sample_version(domain: Domain) -> str:

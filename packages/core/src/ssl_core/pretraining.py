@@ -20,7 +20,7 @@ from ssl_core.distributed import rank, world_size
 from ssl_core.domain import Domain
 from ssl_core.engine.fit import Callback, FitResult, fit
 from ssl_core.engine.parallel import barrier, choose_device, process_group
-from ssl_core.errors import UserError
+from ssl_core.errors import Preempted, UserError
 from ssl_core.evaluation.projection import plane
 from ssl_core.evaluation.rivals import Evaluator, Rival
 from ssl_core.files import atomic_folder, atomic_write, read_json, to_json, write_json
@@ -57,18 +57,22 @@ def train(
         evaluator = make_evaluator(recipe, split, parts, device)
         main = rank() == 0
         baselines = _baselines(run, evaluator, parts, split) if main else None
-        result = fit(
-            parts.method,
-            _loader(recipe, split, reader, run, device),
-            train=recipe.train,
-            optimizer=recipe.optimizer,
-            out=run.path,
-            device=device,
-            identity={"data": split.train.fingerprint()},
-            score=evaluator.score_of if recipe.evaluation.every else None,
-            score_every=recipe.evaluation.every,
-            callbacks=callbacks,
-        )
+        try:
+            result = fit(
+                parts.method,
+                _loader(recipe, split, reader, run, device),
+                train=recipe.train,
+                optimizer=recipe.optimizer,
+                out=run.path,
+                device=device,
+                identity={"data": split.train.fingerprint()},
+                score=evaluator.score_of if recipe.evaluation.every else None,
+                score_every=recipe.evaluation.every,
+                callbacks=callbacks,
+            )
+        except Preempted as stop:
+            command = f"ssl-{domain.name} resume {run.path}"
+            raise Preempted(f"{stop}; continue with `{command}`") from stop
         if baselines is not None:
             _finish(run, recipe, parts, evaluator, baselines, result, domain)
     return run
@@ -264,7 +268,7 @@ def _finish(
         "data": run.facts["data"],
         "maps": {"untrained": baselines.map, "trained": point_map(trained)},
         "evaluation_seconds": time.perf_counter() - began,
-        "versions": versions(domain.package.replace("_", "-")),
+        "versions": versions(domain.package.replace("_", "-"), *domain.libraries),
     }
     summary["verdict"] = verdict(summary)
     write_json(run.summary_file, summary)

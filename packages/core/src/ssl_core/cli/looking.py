@@ -1,0 +1,136 @@
+"""Commands that look: list, doctor, inspect, samples, bench."""
+
+from __future__ import annotations
+
+import fnmatch
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ssl_core.cli.app import App, command, recipe_options
+from ssl_core.cli.screen import Screen
+
+_KINDS = ("methods", "encoders", "views", "recipes")
+
+
+@command
+@click.argument("kind", type=click.Choice(_KINDS), required=False)
+@click.option("--match", default="*", help="Only names that fit a pattern such as 'vit_*'.")
+def list_(app: App, screen: Screen, *, kind: str | None, match: str) -> None:
+    """List methods, encoders, views or recipes."""
+    from ssl_core.config import recipe_names
+
+    domain = app.domain
+    found: dict[str, list[str]] = {
+        "methods": sorted(domain.methods),
+        "views": sorted(domain.views),
+        "recipes": recipe_names(domain),
+        # Walking another library's thousand models takes seconds: only when asked for.
+        "encoders": domain.encoder_names() if kind == "encoders" else sorted(domain.encoders),
+    }
+    chosen = {name: found[name] for name in ([kind] if kind else _KINDS)}
+    shown = {name: fnmatch.filter(names, match) for name, names in chosen.items()}
+    for name, names in shown.items():
+        if not kind:
+            screen.say(f"{name}:")
+        for entry in names:
+            screen.say(entry if kind else f"  {entry}")
+    if not kind:
+        screen.say(f"\n`{app.program} list encoders` also shows those of other libraries")
+    screen.result(shown)
+
+
+@command
+def doctor(app: App, screen: Screen) -> None:
+    """Check versions, threads, GPUs, disk."""
+    from ssl_core.diagnosis import diagnose
+
+    found = diagnose(app.domain)
+    for section, content in found.items():
+        if section == "problems":
+            continue
+        screen.say(f"{section}:")
+        screen.pairs(content)
+    for problem in found["problems"]:
+        screen.say(f"problem: {problem}")
+    if not found["problems"]:
+        screen.say("no problems found")
+    screen.result(found)
+
+
+@command
+@click.argument("folder")
+@click.option("--count", type=click.IntRange(min=2), help="How many; default: as embedded.")
+@click.option("--seed", default=0, show_default=True)
+def samples(app: App, screen: Screen, *, folder: str, count: int | None, seed: int) -> None:
+    """Write example data into an empty FOLDER.
+
+    A small labelled set of real files, the same for the same seed.
+    """
+    from ssl_core.parts import write_samples
+
+    domain = app.domain
+    path = Path(folder)
+    number = write_samples(domain, path, count=count, seed=seed)
+    screen.say(f"{number} {domain.sample_kind} in {path}")
+    screen.say(f"\nnext\n  {app.program} inspect {path}\n  {app.program} pretrain --data {path}")
+    screen.result({"folder": str(path), "count": number, "seed": seed})
+
+
+@command
+@click.argument("data")
+@click.option("--limit", default=2000, show_default=True, help="Decode at most this many.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="data.options.*")
+def inspect(app: App, screen: Screen, *, data: str, limit: int, settings: tuple[str, ...]) -> None:
+    """Look into DATA before training on it.
+
+    Counts, classes, sizes, unreadable records, and what training would assume.
+    """
+    from ssl_core.config import build
+    from ssl_core.inspection import inspect_data
+
+    domain = app.domain
+    recipe = build(domain, flags={"data": {"path": data}}, assignments=settings)
+    found = inspect_data(domain, recipe.data, limit=limit)
+    screen.say(
+        f"{found['records']} {domain.sample_kind}: {found['train']} to train on, "
+        f"{found['heldout']} held out"
+    )
+    if found["classes"] is not None:
+        screen.say(f"\n{len(found['classes'])} classes (records):")
+        screen.pairs(dict(list(found["classes"].items())[:30]))
+    screen.say("\nas training would read them:")
+    screen.pairs(found["spec"])
+    screen.say(f"\n{found['checked']} decoded, {found['corrupt']} unreadable")
+    for entry in found["unreadable"][:20]:
+        screen.say(f"  {entry['key']}: {entry['reason']}")
+    screen.say(f"\nnext\n  {app.program} pretrain --data {data}")
+    screen.result(found)
+
+
+@command
+@recipe_options
+@click.option("--seconds", default=3.0, show_default=True, help="Time for each measurement.")
+def bench(app: App, screen: Screen, *, seconds: float, **options: Any) -> None:
+    """Measure samples per second of a recipe.
+
+    Reading, views and whole training steps, each alone.
+    """
+    from ssl_core import api
+    from ssl_core.benchmarking import benchmark
+
+    domain = app.domain
+    found = benchmark(domain, api.build_recipe(domain, **options), seconds=seconds)
+    screen.table(
+        ["", "samples/s", "ms a batch"],
+        [
+            [name, f"{row['samples_per_second']:.0f}", f"{row['milliseconds']:.1f}"]
+            for name, row in found["rates"].items()
+        ],
+    )
+    screen.say(f"\n{found['bound']}")
+    screen.result(found)
+
+
+COMMANDS = (list_, doctor, samples, inspect, bench)

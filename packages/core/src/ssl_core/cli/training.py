@@ -1,0 +1,114 @@
+"""Commands that train: pretrain, resume, finetune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ssl_core.cli.app import App, command, device_option, recipe_options, run_argument
+from ssl_core.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from ssl_core.run import Run
+
+progress_option = click.option(
+    "--progress/--no-progress", default=True, help="Show progress on stderr."
+)
+
+
+@command
+@recipe_options
+@click.option("--out", help="Run folder; default: the next free one below runs/.")
+@progress_option
+def pretrain(app: App, screen: Screen, **options: Any) -> None:
+    """Train an encoder without labels.
+
+    Ends with a comparison to raw input and the untrained encoder. The same command in the same folder continues an interrupted run.
+    """
+    from ssl_core import api
+    from ssl_core.run import Run
+
+    out = options["out"]
+    if out is not None and Run(Path(out)).finished:
+        screen.say(f"{out} is finished; this is its outcome. Give another --out to train again.")
+    run = api.pretrain(app.domain, **options)
+    _show(app, screen, run)
+
+
+@command
+@run_argument
+@progress_option
+def resume(app: App, screen: Screen, *, run: str, progress: bool) -> None:
+    """Finish an interrupted run.
+
+    The result is the same, bit for bit, as if nothing had happened.
+    """
+    from ssl_core import api
+
+    _show(app, screen, api.resume(run, domain=app.domain, progress=progress))
+
+
+@command
+@run_argument
+@click.option("--data", help="Labelled data; default: the run's own.")
+@click.option("--out", help="Where to write; default: RUN/finetune.")
+@click.option("--steps", default=500, show_default=True, help="Optimiser steps.")
+@click.option("--lr", default=1e-3, show_default=True, help="Highest learning rate.")
+@click.option("--layer-decay", type=float, help="Rate factor per layer downwards, e.g. 0.75.")
+@click.option("--batch-size", default=128, show_default=True)
+@click.option("--views", help="View policy; default: the domain's gentlest.")
+@device_option
+@progress_option
+def finetune(app: App, screen: Screen, *, run: str, **options: Any) -> None:
+    """Train a classifier on a run's encoder.
+
+    A linear probe on the frozen encoder first, then every layer from there.
+    """
+    from ssl_core import api
+    from ssl_core.summary import percent
+
+    found = api.finetune(run, domain=app.domain, **options)
+    accuracy = found["accuracy"]
+    screen.say()
+    screen.table(
+        ["", "held-out accuracy"],
+        [
+            ["linear probe, frozen encoder", percent(accuracy["probe"])],
+            ["all layers fine-tuned", percent(accuracy["finetuned"])],
+        ],
+    )
+    screen.say(f"\nwritten to {found['out']}")
+    screen.result(found)
+
+
+def _show(app: App, screen: Screen, run: Run) -> None:
+    """The outcome of a run and what to do next."""
+    if screen.quiet:
+        return
+    summary = run.summary
+    screen.rivals(summary)
+    if summary["corrupt"]:
+        screen.say(
+            f"{summary['corrupt']} records could not be read; reasons are in {run.corrupt_file}"
+        )
+    screen.say(f"\nrun     {run.path}")
+    screen.say(f"report  {run.report_file}")
+    screen.say("\nnext")
+    for line in (
+        f"{app.program} evaluate {run.path}",
+        f"{app.program} embed {run.path} --data YOUR_DATA --out embeddings.npy",
+        f"{app.program} finetune {run.path}",
+        f"{app.program} export {run.path} encoder.safetensors",
+    ):
+        screen.say(f"  {line}")
+    screen.result({"run": str(run.path), "report": str(run.report_file), **brief(summary)})
+
+
+def brief(summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary without the points of its maps."""
+    return {key: value for key, value in summary.items() if key != "maps"}
+
+
+COMMANDS = (pretrain, resume, finetune)
