@@ -23,7 +23,8 @@ class TimmEncoder(nn.Module):
     """A timm model without classifier.
 
     `pooled` is what the model itself returns without its classifier (its own pooling and norm);
-    `tokens` are the last features, from maps `[B, C, h, w]`, `[B, h, w, C]` or sequences.
+    `tokens` are the last features, from maps `[B, C, h, w]`, `[B, h, w, C]` or sequences; where
+    the model widens after pooling (MobileNet v3), they are narrower than `embed_dim`.
     """
 
     def __init__(self, model: nn.Module, embed_dim: int) -> None:
@@ -89,7 +90,7 @@ def build_timm(
 def _settings(
     name: str, channels: int, sides: tuple[int, int], options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Arguments of `timm.create_model`; sizes only for models that have one."""
+    """Arguments of `timm.create_model`: those among ours that the model has, then the user's."""
     settings: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=0)
@@ -98,6 +99,8 @@ def _settings(
         for kind in type(model).__mro__
         for parameter in inspect.signature(kind.__init__).parameters
     }
+    if "drop_rate" in taken:
+        settings["drop_rate"] = 0.0  # dropout before a classifier that is not there
     if "img_size" in taken:
         settings["img_size"] = sides
     if "dynamic_img_size" in taken:

@@ -98,7 +98,7 @@ class TimmViT(MaskTokens):
         model = self.model
         tokens = [t for t in (model.cls_token, model.reg_token) if t is not None]
         if not tokens:
-            return model.norm.weight.new_zeros(1, 0, self.embed_dim)
+            return model.patch_embed.proj.weight.new_zeros(1, 0, self.embed_dim)
         prefix = torch.cat(tokens, dim=1)
         if self._placed_prefix and model.pos_embed is not None:
             prefix = prefix + model.pos_embed[:, : self._placed_prefix]
