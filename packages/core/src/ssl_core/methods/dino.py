@@ -14,7 +14,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ssl_core.distributed import all_mean
 from ssl_core.methods.base import Loss, Method, Step
 from ssl_core.networks.heads import Norm, PrototypeHead
 from ssl_core.networks.teacher import Teacher
@@ -94,7 +93,7 @@ class DINO(Method):
         )
         with torch.no_grad():
             logits = torch.cat(teacher).to(self.centering.center.dtype)
-            self._teacher_mean = all_mean(logits.mean(0))
+            self._teacher_mean = logits.mean(0)
             targets = ((logits - self.centering.center) / temperature).softmax(-1)
             entropy = torch.special.entr(targets).sum(-1).mean()
         return Loss.of({"dino": loss}, {"teacher_entropy": entropy})
