@@ -64,7 +64,8 @@ class GraphEncoder(nn.Module):
     def enable_mask_token(self) -> None:
         """Adds what hidden nodes show, zero at first (GraphMAE), if it is not there yet."""
         if self.mask_token is None:
-            self.mask_token = nn.Parameter(torch.zeros(self.token_dim))
+            like = self.norms[0].weight
+            self.mask_token = nn.Parameter(like.new_zeros(self.token_dim))
 
     def tokenize(self, data: GraphBatch) -> Tokens:
         """Node features padded to `[G, Nmax, F]`; the edges travel as `context`."""

@@ -1,0 +1,110 @@
+"""The domain object, its sample data and its recipes."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssl_core.config import build, recipe_names
+from ssl_core.errors import UserError
+from ssl_core.recipe import Data
+from ssl_core.testing import Contract, MethodCase
+from ssl_graph.domain import GRAPH
+from ssl_graph.samples import FAMILIES, HABITS, KINDS, molecule, pairings
+
+SMALL = {"dim": 8, "depth": 2}
+HEAD = {"hidden": 16, "dim": 8}
+CASES = [
+    MethodCase("simclr", "graphcl", "gin", HEAD, encoder_options=SMALL),
+    MethodCase("byol", "grace", "gin", HEAD, encoder_options=SMALL),
+    MethodCase("barlow_twins", "graphcl", "gcn", HEAD, encoder_options=SMALL),
+    MethodCase("vicreg", "graphcl", "gin", HEAD, {"choose": "all"}, SMALL),
+    MethodCase("graphmae", "none", "gin", {}, encoder_options=SMALL),
+]
+
+
+@pytest.fixture(scope="module")
+def contract(tmp_path_factory: pytest.TempPathFactory) -> Contract:
+    return Contract(GRAPH, CASES, tmp_path_factory.mktemp("molecules"))
+
+
+def test_every_declared_method_has_a_case(contract: Contract) -> None:
+    assert contract.undeclared() == (set(), set())
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_contract(contract: Contract, case: MethodCase) -> None:
+    contract.check(case)
+
+
+def test_samples_are_a_pure_function_of_the_seed(tmp_path: Path) -> None:
+    def digest(folder: Path) -> str:
+        files = sorted(folder.iterdir())
+        return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
+
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        GRAPH.samples(tmp_path / name, count=24, seed=seed)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
+    with pytest.raises(UserError, match="is not empty"):
+        GRAPH.samples(tmp_path / "a", count=24, seed=0)
+
+
+def test_samples_read_back_as_they_were_made(tmp_path: Path) -> None:
+    GRAPH.samples(tmp_path / "m", count=20, seed=5)
+    source = GRAPH.open(Data(path=str(tmp_path / "m")))
+    assert len(source) == 20
+    assert source.classes is not None
+    assert len(source.classes) == FAMILIES
+    for i in (0, 7, 19):
+        made, family = molecule(i, seed=5)
+        read = source[i]
+        assert read.label == family
+        assert read.payload.num_nodes == made.num_nodes
+        assert np.array_equal(read.payload.labels, made.labels)
+        both = {tuple(edge) for edge in read.payload.edges.tolist()}
+        assert both == {p for a, b in made.edges.tolist() for p in ((a, b), (b, a))}
+
+
+def test_families_are_different_pairings_of_all_kinds() -> None:
+    assert len(pairings(tuple(range(KINDS)))) == 15
+    assert len({tuple(sorted(h.items())) for h in HABITS}) == FAMILIES
+    for habit in HABITS:
+        assert sorted(habit) == list(range(KINDS))
+        assert all(habit[habit[k]] == k != habit[k] for k in habit)
+
+
+def test_every_recipe_is_valid() -> None:
+    names = recipe_names(GRAPH)
+    assert {"default", "graphcl", "graphmae", "byol", "barlow_twins", "vicreg"} <= set(names)
+    for name in names:
+        assert build(GRAPH, name).domain == "graph"
+    for method in GRAPH.methods:
+        recipe = build(GRAPH, flags={"method": method})
+        assert recipe.method.name == method
+        assert recipe.views.name == ("none" if method == "graphmae" else "graphcl")
+
+
+def test_unknown_options_are_named(tmp_path: Path) -> None:
+    GRAPH.samples(tmp_path / "m", count=16, seed=0)
+    with pytest.raises(UserError, match="'degre_cap' is not known; did you mean 'degree_cap'"):
+        GRAPH.open(Data(path=str(tmp_path / "m"), options={"degre_cap": 3}))
+    with pytest.raises(UserError, match="did you mean 'gin'"):
+        GRAPH.create_encoder("gini", {}, {})
+    data = Data(path=str(tmp_path / "m"), options={"features": "given+degree", "degree_cap": 3})
+    assert GRAPH.fit_reader(GRAPH.open(data), data).spec["node_dim"] == KINDS + 4
+
+
+def test_the_package_and_its_help_import_no_torch() -> None:
+    code = (
+        "import sys, ssl_graph, ssl_graph.domain\n"
+        "assert 'torch_geometric' not in sys.modules\n"
+        "assert 'networkx' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    code = "import sys, ssl_graph, ssl_graph.__main__\nassert 'torch' not in sys.modules\n"
+    subprocess.run([sys.executable, "-c", code], check=True)
