@@ -24,6 +24,7 @@ class TextDomain(Domain):
     name = "text"
     package = "ssl_text"
     sample_kind = "documents"
+    libraries = ("transformers", "tokenizers")
     views = Registry(
         "views",
         {
@@ -48,19 +49,13 @@ class TextDomain(Domain):
     )
 
     def open(self, data: Data) -> Source:
-        """Text files by their suffix; Hugging Face data sets and tar shards through the core."""
+        """Text files by their suffix; tar shards, lists of files and data sets through the core."""
         from ssl_text.options import TextOptions
-        from ssl_text.sources.opening import FORMATS, PLAIN, is_manifest, open_text
+        from ssl_text.sources.opening import open_any
 
         assert data.path is not None, "the embedded data is written to a folder first"
         options = TextOptions.of(data.options)
-        path = Path(data.path)
-        ours = data.format in FORMATS and not data.path.startswith("hf:")
-        if ours and path.suffix != ".tar" and not is_manifest(path, options):
-            return open_text(path, format=data.format, options=options)
-        from ssl_core.data import open_source
-
-        return open_source(data.path, suffixes=PLAIN, format=data.format)
+        return open_any(data.path, format=data.format, options=options, limit=data.limit)
 
     def fit_reader(self, source: Source, data: Data) -> TextReader:
         """Trains the tokenizer on these documents, unless the options name one."""
@@ -83,8 +78,10 @@ class TextDomain(Domain):
 
     @property
     def default_count(self) -> int:
-        """Passages of the embedded data."""
-        return 6000
+        """Documents of the embedded data, where the standard library has as many."""
+        from ssl_text.samples import DEFAULT_COUNT
+
+        return DEFAULT_COUNT
 
     def create_encoder(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]
@@ -95,6 +92,10 @@ class TextDomain(Domain):
 
             return from_config(name, spec, **options)
         return super().create_encoder(name, spec, options)
+
+    def encoder_names(self) -> list[str]:
+        """The sizes of BERT, and how to name any other model."""
+        return [*super().encoder_names(), "hf:<model type>"]
 
 
 TEXT = TextDomain()

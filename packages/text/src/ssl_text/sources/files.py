@@ -12,12 +12,12 @@ import numpy as np
 
 from ssl_core.batch import Record
 from ssl_core.data.heads import digest
-from ssl_text.sources.passage import Passage
+from ssl_core.data.limits import with_retries
+from ssl_text.sources.passage import PLAIN_LIMIT, Passage, whole_characters
 from ssl_text.sources.spans import Spans
 
-# Of plain text only a beginning is needed, because readers cut documents at `max_length` tokens;
-# a JSON object or a table row is useless in part, and one beyond the limit fails to parse.
-_LIMITS: Final = {True: 1 << 20, False: 1 << 26}
+# A JSON object or a table row is useless in part: one beyond this limit fails to parse.
+_ROW_LIMIT: Final = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,11 @@ class SpanSource:
     def __getitem__(self, index: int) -> Record:
         part, row = self._find(index)
         offset, length = int(part.spans.offset[row]), int(part.spans.length[row])
-        raw = _read(part.path, offset, min(length, _LIMITS[part.field is None]))
+        raw = _read(
+            part.path, offset, min(length, PLAIN_LIMIT if part.field is None else _ROW_LIMIT)
+        )
         if length > len(raw) and part.field is None:
-            raw = _whole_characters(raw)
+            raw = whole_characters(raw)
         where = self._key(part, row)
         return self._record(part, row, Passage(raw, where, part.field, part.delimiter, offset))
 
@@ -113,14 +115,9 @@ def _code(codes: np.ndarray | None, row: int) -> int | None:
 
 def _read(path: Path, offset: int, length: int) -> bytes:
     """Part of a file by position; opened for each read, so that nothing is shared or left open."""
-    with path.open("rb", buffering=0) as file:
-        return os.pread(file.fileno(), length, offset)
 
+    def read() -> bytes:
+        with path.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), length, offset)
 
-def _whole_characters(raw: bytes) -> bytes:
-    """Bytes cut at a limit, less the UTF-8 character the cut went through."""
-    for back in range(1, min(4, len(raw)) + 1):
-        if raw[-back] & 0xC0 != 0x80:  # the first byte of the last character
-            width = 1 + (raw[-back] >= 0xC0) + (raw[-back] >= 0xE0) + (raw[-back] >= 0xF0)
-            return raw if width <= back else raw[:-back]
-    return raw
+    return with_retries(read)

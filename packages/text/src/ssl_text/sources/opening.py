@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ssl_core.batch import Source
+from ssl_core.batch import Record, Source
+from ssl_core.data import FileSource, limited, open_source
 from ssl_core.data.folder import list_folder
+from ssl_core.data.hub import is_saved_dataset
 from ssl_core.data.labels import from_paths
 from ssl_core.errors import UserError, unknown
 from ssl_text.options import TextOptions
@@ -18,12 +22,14 @@ from ssl_text.sources.spans import Spans, lines, paragraphs, whole
 
 PLAIN = (".txt", ".text", ".md", ".rst", ".py")
 JSONL = (".jsonl", ".ndjson")
+CORE_FORMATS = ("list", "manifest", "tar", "hub")
 FORMATS = ("auto", "lines", "paragraphs", "files", "jsonl", "table")
 _UNITS: dict[str, Callable[[Path], Spans]] = {
     "lines": lines,
     "paragraphs": paragraphs,
     "files": whole,
 }
+_OURS = (*PLAIN, *JSONL, *DELIMITERS)
 _NOTHING = Spans(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
@@ -50,7 +56,54 @@ def open_text(path: Path, *, format: str, options: TextOptions) -> Source:
     return source
 
 
-def is_manifest(path: Path, options: TextOptions) -> bool:
+def open_any(path: str, *, format: str, options: TextOptions, limit: int | None) -> Source:
+    """Our own formats, and the core's: tar shards, lists and tables of files, `hf:` data sets."""
+    place = Path(path).expanduser()
+    if format in FORMATS and not (format == "auto" and _is_for_core(path, place, options)):
+        return limited(open_text(place, format=format, options=options), limit)
+    if format not in (*FORMATS, *CORE_FORMATS):
+        raise unknown("data.format", format, (*FORMATS, *CORE_FORMATS))
+    source = open_source(path, suffixes=PLAIN, format=format)
+    return limited(PathSource(source) if isinstance(source, FileSource) else source, limit)
+
+
+def _is_for_core(path: str, place: Path, options: TextOptions) -> bool:
+    if path.startswith("hf:") or place.name.endswith((".tar", ".tar.gz", ".tgz", ".parquet")):
+        return True
+    if place.is_dir():
+        only_shards = list_folder(str(place), (".tar",)).names and not _holds(place, _OURS)
+        return bool(only_shards) or is_saved_dataset(place)
+    return (not place.exists() and glob.has_magic(path)) or _is_manifest(place, options)
+
+
+class PathSource:
+    """A source of files whose payload is a `Path`, because here a string is a document."""
+
+    def __init__(self, source: FileSource) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """Names of the labels, or None."""
+        return self.source.classes
+
+    def head(self, index: int) -> Record:
+        """Key, label and meta."""
+        return self.source.head(index)
+
+    def __getitem__(self, index: int) -> Record:
+        record = self.source[index]
+        return replace(record, payload=Path(record.payload))
+
+    def fingerprint(self) -> str:
+        """That of the files."""
+        return self.source.fingerprint()
+
+
+def _is_manifest(path: Path, options: TextOptions) -> bool:
     """Whether a table lists files (a column `path`) instead of holding the texts themselves."""
     if path.suffix.lower() not in DELIMITERS or not path.is_file():
         return False
@@ -97,8 +150,6 @@ def _plain_source(
         spans = _UNITS[unit](part.path)
         label = None if labels is None else np.full(len(spans), labels[number])
         group = None if len(parts) == 1 else np.full(len(spans), number)
-        indexed.append(
-            Part(part.path, part.name, spans, label=label, group=group, split=part.split)
-        )
+        indexed.append(replace(part, spans=spans, label=label, group=group))
     groups = [part.name for part in parts]
     return SpanSource(indexed, classes=classes, groups=groups, keyed_by_file=unit == "files")

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssl_core.data.limits import with_retries
 from ssl_core.errors import CorruptSample
+
+PLAIN_LIMIT = 1 << 20
+"""Bytes read of a plain document: readers cut documents at `max_length` tokens anyway."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +52,27 @@ def utf8(raw: bytes, *, where: str, start: int = 0) -> str:
         ) from error
 
 
-def text_of(payload: Any, key: str) -> str:
-    """The text of any payload a source may hold: passage, string, bytes or a file's path.
+def whole_characters(raw: bytes) -> bytes:
+    """Bytes cut at a limit, less the UTF-8 character the cut went through."""
+    for back in range(1, min(4, len(raw)) + 1):
+        if raw[-back] & 0xC0 != 0x80:  # the first byte of the last character
+            width = 1 + (raw[-back] >= 0xC0) + (raw[-back] >= 0xE0) + (raw[-back] >= 0xF0)
+            return raw if width <= back else raw[:-back]
+    return raw
 
-    Raises `CorruptSample` when it cannot be decoded or holds nothing but white space.
+
+def text_of(payload: Any, key: str) -> str:
+    """The text of any payload a source may hold: passage, string, bytes or a file's `Path`.
+
+    A string is the document itself; of a file at most its first MiB counts. Raises
+    `CorruptSample` when it cannot be decoded or holds nothing but white space.
     """
     if isinstance(payload, Passage):
         text = payload.text()
     elif isinstance(payload, bytes):
         text = utf8(payload, where=key)
     elif isinstance(payload, Path):
-        text = utf8(payload.read_bytes(), where=key)
+        text = utf8(_beginning(payload), where=key)
     elif isinstance(payload, str):
         text = payload
     else:
@@ -66,6 +80,15 @@ def text_of(payload: Any, key: str) -> str:
     if not text.strip():
         raise CorruptSample(f"{key}: empty document")
     return text
+
+
+def _beginning(path: Path) -> bytes:
+    def read() -> bytes:
+        with path.open("rb") as file:
+            return file.read(PLAIN_LIMIT)
+
+    raw = with_retries(read)
+    return whole_characters(raw) if len(raw) == PLAIN_LIMIT else raw
 
 
 def _json_field(line: str, field: str, where: str) -> str:

@@ -1,0 +1,82 @@
+"""The domain: what it declares can be built, and importing it costs nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ssl_core.batch import Record
+from ssl_core.config import build, recipe_names
+from ssl_core.data import ArraySource
+from ssl_core.recipe import Data
+from ssl_core.testing import CHECKS, Contract, MethodCase
+from ssl_text.domain import TEXT
+
+SMALL = {"depth": 1, "dim": 16, "heads": 2}
+HEADS = {"hidden": 16, "dim": 8}
+CASES = [
+    *[
+        MethodCase(name, "spans", "bert_tiny", HEADS, {}, SMALL)
+        for name in ("simclr", "byol", "barlow_twins", "vicreg")
+    ],
+    MethodCase("mlm", "none", "bert_tiny", {}, {}, SMALL),
+]
+
+
+@pytest.fixture(scope="module")
+def contract(tmp_path_factory) -> Contract:
+    folder = tmp_path_factory.mktemp("contract") / "samples"
+    options = {"vocab_size": 300, "max_length": 24}
+    return Contract(TEXT, CASES, folder, count=48, data_options=options)
+
+
+def test_every_declared_method_is_checked(contract):
+    assert contract.undeclared() == (set(), set())
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_contract(contract, case, check):
+    contract.check(case, [check])
+
+
+@pytest.mark.parametrize("name", recipe_names(TEXT))
+def test_recipes_build(name):
+    """Every shipped recipe names what exists; its method is built with a small vocabulary."""
+    recipe = build(TEXT, name)
+    reader = TEXT.fit_reader(
+        ArraySource(["some words", "some other words"]),
+        Data(options={**recipe.data.options, "vocab_size": 300}),
+    )
+    views = TEXT.create_views(recipe.views.name, reader.spec, recipe.views.options)
+    small = {**recipe.encoder.options, **SMALL}
+    encoder = TEXT.create_encoder(recipe.encoder.name, reader.spec, small)
+    method = TEXT.methods.build(recipe.method.name, encoder, views, options=recipe.method.options)
+    assert sum(p.numel() for p in method.parameters()) > 0
+
+
+def test_a_saved_reader_loads_and_reads_strings(contract, tmp_path):
+    contract.reader.save(tmp_path)
+    again = TEXT.load_reader(tmp_path)
+    record = Record("x", "plain words")
+    assert torch.equal(again.decode(record), contract.reader.decode(record))
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import json, sys, ssl_text, ssl_text.__main__;"
+        "print(json.dumps([m for m in ('torch', 'transformers', 'tokenizers', 'numpy')"
+        " if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_core_does_not_load_transformers_before_an_encoder_is_built():
+    code = "import sys, ssl_text.domain; print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
