@@ -43,17 +43,25 @@ def resolved() -> list[str]:
 
 
 def check() -> int:
-    pins = re.findall(r'^    "([A-Za-z0-9._-]+)==([^" ;]+)', PYPROJECT.read_text(), re.MULTILINE)
+    from packaging.requirements import Requirement  # with pytest and transformers, so always here
+
     wrong = []
-    for name, version in pins:
+    pins = [Requirement(line) for line in re.findall(r'^    "([^"]+==[^"]+)"', _text(), re.M)]
+    for pin in pins:
+        if pin.marker is not None and not pin.marker.evaluate():
+            continue
         try:
-            installed = importlib.metadata.version(name).split("+")[0]
+            installed = importlib.metadata.version(pin.name)
         except importlib.metadata.PackageNotFoundError:
-            continue  # an extra or another platform's package
-        if installed != version.split("+")[0]:
-            wrong.append(f"{name}: pinned {version}, installed {installed}")
+            continue  # of an extra or a group that is not installed
+        if not pin.specifier.contains(installed.split("+")[0]):
+            wrong.append(f"{pin.name}: pinned {pin.specifier}, installed {installed}")
     print("\n".join(wrong) or f"{len(pins)} pins agree with this environment")
     return 1 if wrong else 0
+
+
+def _text() -> str:
+    return PYPROJECT.read_text()
 
 
 def main() -> int:
