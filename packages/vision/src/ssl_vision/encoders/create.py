@@ -33,16 +33,18 @@ def create_encoder(
     encoder = _build(name, spec, options)
     if weights is not None:
         # Library models sit in `model`, and files of their weights use the library's names.
-        inner = encoder if name in ENCODERS else encoder.model
+        inner = encoder if name in ENCODERS else encoder.get_submodule("model")
         adapt = getattr(encoder, "adapt_weights", None)
-        encoder.weight_report = load_weights(inner, weights, adapt=adapt)
-        _log.info("weights %s: %s", weights, encoder.weight_report)
+        report = load_weights(inner, weights, adapt=adapt)
+        encoder.weight_report = report  # type: ignore[assignment]
+        _log.info("weights %s: %s", weights, report)
     return encoder
 
 
 def _build(name: str, spec: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:
     if name in ENCODERS:
-        return Registry("encoder", ENCODERS).build(name, spec, options=options)
+        own: nn.Module = Registry("encoder", ENCODERS).build(name, spec, options=options)
+        return own
     library, _, model = name.rpartition("/")
     if library in ("", "timm"):
         import timm

@@ -15,10 +15,14 @@ from ssl_core.encoder import Features
 from ssl_vision.encoders.spec import channels_of
 
 
-def _conv_bn(inputs: int, outputs: int, *, size: int, stride: int) -> nn.Sequential:
+def _conv_bn(
+    inputs: int, outputs: int, *, size: int, stride: int, scale: float = 1.0
+) -> nn.Sequential:
+    """Convolution and batch norm whose weights start at `scale`."""
+    norm = nn.BatchNorm2d(outputs)
+    nn.init.constant_(norm.weight, scale)
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
+        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False), norm
     )
 
 
@@ -28,8 +32,7 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.conv1 = _conv_bn(inputs, outputs, size=3, stride=stride)
-        self.conv2 = _conv_bn(outputs, outputs, size=3, stride=1)
-        nn.init.zeros_(self.conv2[1].weight)
+        self.conv2 = _conv_bn(outputs, outputs, size=3, stride=1, scale=0.0)
         self.shortcut = (
             nn.Identity()
             if stride == 1 and inputs == outputs

@@ -27,9 +27,9 @@ class TimmEncoder(nn.Module):
     the model widens after pooling (MobileNet v3), they are narrower than `embed_dim`.
     """
 
-    def __init__(self, model: nn.Module, embed_dim: int) -> None:
+    def __init__(self, model: Any, embed_dim: int) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.embed_dim = embed_dim
 
     def forward(self, data: Tensor) -> Features:
@@ -97,7 +97,8 @@ def _settings(
     taken = {
         parameter
         for kind in type(model).__mro__
-        for parameter in inspect.signature(kind.__init__).parameters
+        if "__init__" in vars(kind)
+        for parameter in inspect.signature(vars(kind)["__init__"]).parameters
     }
     if "drop_rate" in taken:
         settings["drop_rate"] = 0.0  # dropout before a classifier that is not there

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from ssl_core.networks.positions import move_positions, resample_positions
 from ssl_core.networks.vit import MaskTokens
 
 
-def is_plain_vit(model: nn.Module) -> bool:
+def is_plain_vit(model: nn.Module) -> TypeGuard[VisionTransformer]:
     """Whether `TimmViT` covers the model: plain patches, absolute positions, no extra inputs."""
     return type(model) is VisionTransformer and type(model.patch_embed.proj) is nn.Conv2d
 
@@ -96,9 +98,10 @@ class TimmViT(MaskTokens):
     def _prefix(self) -> Tensor:
         """Class and register tokens `[1, R, D]`, with positions where they have any."""
         model = self.model
-        tokens = [t for t in (model.cls_token, model.reg_token) if t is not None]
+        tokens: list[Tensor] = [t for t in (model.cls_token, model.reg_token) if t is not None]
         if not tokens:
-            return model.patch_embed.proj.weight.new_zeros(1, 0, self.embed_dim)
+            like: Tensor = model.patch_embed.proj.weight
+            return like.new_zeros(1, 0, self.embed_dim)
         prefix = torch.cat(tokens, dim=1)
         if self._placed_prefix and model.pos_embed is not None:
             prefix = prefix + model.pos_embed[:, : self._placed_prefix]

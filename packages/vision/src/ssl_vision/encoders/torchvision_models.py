@@ -26,16 +26,20 @@ def torchvision_names() -> list[str]:
     return [name for name in models.list_models(module=models) if name not in _WITHOUT_TRUNK]
 
 
-def _resnet(m: Any, x: Tensor) -> Tensor:
+def _features(m: Any, x: Any) -> Any:
+    return m.features(x)
+
+
+def _resnet(m: Any, x: Any) -> Any:
     x = m.maxpool(m.relu(m.bn1(m.conv1(x))))
     return m.layer4(m.layer3(m.layer2(m.layer1(x))))
 
 
-def _shufflenet(m: Any, x: Tensor) -> Tensor:
+def _shufflenet(m: Any, x: Any) -> Any:
     return m.conv5(m.stage4(m.stage3(m.stage2(m.maxpool(m.conv1(x))))))
 
 
-def _maxvit(m: Any, x: Tensor) -> Tensor:
+def _maxvit(m: Any, x: Any) -> Any:
     x = m.stem(x)
     for block in m.blocks:
         x = block(x)
@@ -43,7 +47,7 @@ def _maxvit(m: Any, x: Tensor) -> Tensor:
 
 
 # How to get the last feature map `[B, C, h, w]`, by class; others have `features`.
-_TRUNKS: dict[type[nn.Module], Callable[[Any, Tensor], Tensor]] = {
+_TRUNKS: dict[type[nn.Module], Callable[[Any, Tensor], Any]] = {
     models.ResNet: _resnet,
     models.ShuffleNetV2: _shufflenet,
     models.MaxVit: _maxvit,
@@ -65,12 +69,12 @@ class TorchvisionEncoder(nn.Module):
         super().__init__()
         self.model = model
         self.embed_dim = 0  # set by `build_torchvision`, which measures it
-        self._trunk = _TRUNKS.get(type(model), lambda m, x: m.features(x))
 
     def forward(self, data: Tensor) -> Features:
         if isinstance(self.model, models.VisionTransformer):
             return self._tokens(data)
-        x = self._trunk(self.model, data)
+        trunk = _TRUNKS.get(type(self.model), _features)
+        x = trunk(self.model, data)
         pooled = x.mean((2, 3))
         if isinstance(self.model, models.ConvNeXt):
             pooled = self.model.classifier(pooled[:, :, None, None])

@@ -61,7 +61,7 @@ def vit(
     )
 
 
-SIZES = {
+SIZES: dict[str, dict[str, Any]] = {
     "nano": {"dim": 96, "depth": 6, "heads": 3, "pool": "mean"},
     "tiny": {"dim": 192, "depth": 12, "heads": 3},
     "small": {"dim": 384, "depth": 12, "heads": 6},
