@@ -134,3 +134,15 @@ def test_a_graph_without_edges_fits_among_graphs_with_edge_attributes() -> None:
     assert batch.edge_attr.shape == (8, 1)
     with pytest.raises(CorruptSample, match="3 edge attributes, the other graphs have 1"):
         reader.decode(source[2])
+
+
+def test_single_inputs_may_be_graphs_of_any_library() -> None:
+    from ssl_core.batch import Record
+
+    reader = GraphReader.fit(GraphList([nx.path_graph(4), nx.star_graph(3)]))
+    star = reader.decode(Record("0", nx.star_graph(3)))
+    listed = reader.decode(Record("1", {"edges": [[0, 1], [0, 2], [0, 3]]}))
+    file = reader.decode(Record("2.edges", b"0 1\n0 2\n0 3\n"))
+    for other in (listed, file):
+        assert torch.equal(star.x, other.x)
+        assert torch.equal(star.edge_index, other.edge_index)

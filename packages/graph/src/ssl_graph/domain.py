@@ -38,12 +38,16 @@ class GraphDomain(Domain):
         from ssl_graph.sources.open import open_graphs
 
         assert data.path is not None, "the embedded data is written before it is opened"
-        return _called(open_graphs, data, _OPENING, data.path, format=data.format, limit=data.limit)
+        source: Source = _called(
+            open_graphs, data, _OPENING, data.path, format=data.format, limit=data.limit
+        )
+        return source
 
     def fit_reader(self, source: Source, data: Data) -> Reader:
         from ssl_graph.reader import GraphReader
 
-        return _called(GraphReader.fit, data, _READING, source)
+        reader: Reader = _called(GraphReader.fit, data, _READING, source)
+        return reader
 
     def load_reader(self, folder: Path) -> Reader:
         from ssl_graph.reader import GraphReader

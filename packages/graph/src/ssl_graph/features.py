@@ -227,7 +227,9 @@ class Schema:
                 raise CorruptSample(f"node attributes {list(have)}, others have {list(want)}")
 
 
-def _moments(tables: Sequence[np.ndarray | None], standardize: bool) -> tuple[list, list]:
+def _moments(
+    tables: Sequence[np.ndarray | None], standardize: bool
+) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each attribute column over all graphs ([] for none)."""
     present = [table for table in tables if table is not None and len(table)]
     if not present:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,15 +124,21 @@ class GraphBatch:
         """The same batch on another device."""
         # Asynchronous only towards a device: a copy to the host is read at once.
         later = torch.device(device).type != "cpu"
-        held = (self.x, self.edge_index, self.batch, self.ptr, self.edge_attr)
-        moved = [None if t is None else t.to(device, non_blocking=later) for t in held]
-        return GraphBatch(*moved, directed=self.directed)  # type: ignore[arg-type]
+        return self._each(lambda tensor: tensor.to(device, non_blocking=later))
 
     def pin_memory(self) -> GraphBatch:
         """The same batch in page-locked memory, for asynchronous copies."""
-        attr = None if self.edge_attr is None else self.edge_attr.pin_memory()
-        tensors = (self.x, self.edge_index, self.batch, self.ptr)
-        return GraphBatch(*(t.pin_memory() for t in tensors), attr, directed=self.directed)
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> GraphBatch:
+        return GraphBatch(
+            change(self.x),
+            change(self.edge_index),
+            change(self.batch),
+            change(self.ptr),
+            None if self.edge_attr is None else change(self.edge_attr),
+            directed=self.directed,
+        )
 
     def with_x(self, x: Tensor) -> GraphBatch:
         """The same graphs with other node features `[N, F']`."""

@@ -11,6 +11,6 @@ import warnings
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
-    from torch_geometric import data, nn
+    from torch_geometric import data, nn  # type: ignore[import-untyped]
 
 __all__ = ["data", "nn"]

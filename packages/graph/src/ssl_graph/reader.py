@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +15,14 @@ from torch import Tensor
 from ssl_core.batch import Record, Source
 from ssl_core.data.limits import MAX_BYTES, read_bytes
 from ssl_core.errors import CorruptSample, UserError
+from ssl_core.files import atomic_write
 from ssl_core.rng import shuffled
 from ssl_graph.features import Kind, Schema, check_edges, usual_layout
 from ssl_graph.graph import Graph, GraphBatch, RawGraph
 from ssl_graph.sources.convert import from_json
 from ssl_graph.sources.files import parse_file
 from ssl_graph.sources.jsonl import GraphLine
+from ssl_graph.sources.memory import to_raw
 
 _FILE = "graph_reader.json"
 _DEGREES = 16
@@ -29,14 +32,15 @@ _DEGREES = 16
 def raw_graph(record: Record, *, max_bytes: int = MAX_BYTES) -> RawGraph | Graph:
     """The graph of a record: in memory, a line of JSON, or a file; `CorruptSample` if none."""
     payload = record.payload
-    if isinstance(payload, (RawGraph, Graph)):
-        return payload
     if isinstance(payload, GraphLine):
         return payload.parse()
     if isinstance(payload, Mapping):
         return from_json(dict(payload))
-    name = record.key if isinstance(payload, (bytes, bytearray, memoryview)) else str(payload)
-    return parse_file(name, read_bytes(record, max_bytes=max_bytes))
+    if isinstance(payload, (bytes, bytearray, memoryview)):
+        return parse_file(record.key, read_bytes(record, max_bytes=max_bytes))
+    if isinstance(payload, (str, os.PathLike)):
+        return parse_file(os.fspath(payload), read_bytes(record, max_bytes=max_bytes))
+    return to_raw(payload)
 
 
 def graph_statistics(batch: GraphBatch) -> Tensor:
@@ -59,15 +63,24 @@ def graph_statistics(batch: GraphBatch) -> Tensor:
 class GraphReader:
     """Turns records into `Graph`s by a schema fitted on the training data.
 
-    `spec` holds `node_dim`, `edge_dim`, `directed`, the `schema`, and typical sizes.
+    `spec` holds `node_dim`, `edge_dim`, `directed`, the kind of `features` and typical sizes;
+    `center` and `scale` standardise the raw features, each with one number a column.
     """
 
-    def __init__(self, spec: Mapping[str, Any], *, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        schema: Schema,
+        center: Sequence[float],
+        scale: Sequence[float],
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
         self._spec = dict(spec)
-        self.schema = Schema.from_json(self._spec["schema"])
+        self.schema = schema
+        self.center = torch.tensor(center, dtype=torch.float32)
+        self.scale = torch.tensor(scale, dtype=torch.float32)
         self.max_bytes = max_bytes
-        self._center = torch.tensor(self._spec["raw_mean"], dtype=torch.float32)
-        self._scale = torch.tensor(self._spec["raw_scale"], dtype=torch.float32)
 
     @classmethod
     def fit(
@@ -116,7 +129,17 @@ class GraphReader:
         ready += _encoded(schema, raws)
         if not ready:
             raise UserError("data: not one graph fits the others' features")
-        return cls(_facts(schema, ready), max_bytes=max_bytes)
+        statistics = graph_statistics(GraphBatch.of(ready)).double()
+        spread = statistics.std(dim=0, unbiased=False)
+        # Every column that varies counts once; constant columns stay at zero.
+        scale = torch.where(spread > 1e-6, spread, torch.ones_like(spread))
+        return cls(
+            _facts(schema, ready),
+            schema=schema,
+            center=statistics.mean(dim=0).tolist(),
+            scale=scale.tolist(),
+            max_bytes=max_bytes,
+        )
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -139,13 +162,18 @@ class GraphReader:
         """`graph_statistics`, standardised on the training data so that no column dominates."""
         statistics = graph_statistics(data)
         device = statistics.device
-        return (statistics - self._center.to(device)) / self._scale.to(device)
+        return (statistics - self.center.to(device)) / self.scale.to(device)
 
     def save(self, folder: Any) -> None:
         """Writes `graph_reader.json`."""
-        Path(folder, _FILE).write_text(
-            json.dumps({"spec": self._spec, "max_bytes": self.max_bytes}, indent=1), "utf-8"
-        )
+        stored = {
+            "spec": self._spec,
+            "schema": self.schema.to_json(),
+            "center": self.center.tolist(),
+            "scale": self.scale.tolist(),
+            "max_bytes": self.max_bytes,
+        }
+        atomic_write(Path(folder, _FILE), json.dumps(stored, indent=1))
 
     @classmethod
     def load(cls, folder: Path) -> GraphReader:
@@ -154,7 +182,8 @@ class GraphReader:
         if not path.is_file():
             raise UserError(f"run: {str(path)!r} is missing; is this the folder of a graph run?")
         stored = json.loads(path.read_text("utf-8"))
-        return cls(stored["spec"], max_bytes=stored["max_bytes"])
+        stored["schema"] = Schema.from_json(stored["schema"])
+        return cls(**stored)
 
 
 def _encoded(schema: Schema, raws: Sequence[RawGraph]) -> list[Graph]:
@@ -170,10 +199,6 @@ def _encoded(schema: Schema, raws: Sequence[RawGraph]) -> list[Graph]:
 
 def _facts(schema: Schema, graphs: Sequence[Graph]) -> dict[str, Any]:
     """The spec: JSON facts of the data."""
-    statistics = graph_statistics(GraphBatch.of(graphs)).double()
-    spread = statistics.std(dim=0, unbiased=False)
-    # Every column that varies counts once; constant columns stay at zero.
-    scale = torch.where(spread > 1e-6, spread, torch.ones_like(spread))
     nodes = np.array([graph.num_nodes for graph in graphs])
     edges = np.array([graph.edge_index.shape[1] for graph in graphs])
     first = graphs[0]
@@ -181,9 +206,7 @@ def _facts(schema: Schema, graphs: Sequence[Graph]) -> dict[str, Any]:
         "node_dim": first.x.shape[1],
         "edge_dim": 0 if first.edge_attr is None else first.edge_attr.shape[1],
         "directed": schema.directed,
+        "features": schema.kind,
         "nodes": {"median": float(np.median(nodes)), "max": int(nodes.max())},
         "edges": {"median": float(np.median(edges)), "max": int(edges.max())},
-        "raw_mean": statistics.mean(dim=0).tolist(),
-        "raw_scale": scale.tolist(),
-        "schema": schema.to_json(),
     }

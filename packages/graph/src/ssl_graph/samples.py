@@ -52,7 +52,7 @@ HABITS = pairings(tuple(range(KINDS)))[::2][:FAMILIES]
 
 def molecule(index: int, *, seed: int) -> tuple[RawGraph, int]:
     """One molecule and its family; a pure function of its number and the seed."""
-    import networkx as nx
+    import networkx as nx  # type: ignore[import-untyped]
 
     rng = generator("molecule", seed, index)
     family = index % FAMILIES

@@ -64,8 +64,9 @@ class GraphEncoder(nn.Module):
     def enable_mask_token(self) -> None:
         """Adds what hidden nodes show, zero at first (GraphMAE), if it is not there yet."""
         if self.mask_token is None:
-            like = self.norms[0].weight
-            self.mask_token = nn.Parameter(like.new_zeros(self.token_dim))
+            like = next(self.norms.parameters())
+            zeros = torch.zeros(self.token_dim, dtype=like.dtype, device=like.device)
+            self.mask_token = nn.Parameter(zeros)
 
     def tokenize(self, data: GraphBatch) -> Tokens:
         """Node features padded to `[G, Nmax, F]`; the edges travel as `context`."""
@@ -98,9 +99,7 @@ class GraphEncoder(nn.Module):
 
     def _nodes(self, graphs: GraphBatch, x: Tensor) -> Tensor:
         """Node vectors `[N, embed_dim]`."""
-        edges = (graphs.edge_index,)
-        if self.edge_dim and graphs.edge_attr is not None:
-            edges = (graphs.edge_index, graphs.edge_attr)
+        edges = edge_inputs(graphs)
         out = []
         for layer, norm in zip(self.layers, self.norms, strict=True):
             x = norm(layer(x, *edges)).relu()
@@ -108,12 +107,20 @@ class GraphEncoder(nn.Module):
         return torch.cat(out, dim=1) if self.concat else x
 
 
+def edge_inputs(graphs: GraphBatch) -> tuple[Tensor, ...]:
+    """What a layer takes after the nodes: `edge_index`, and `edge_attr` where there is one."""
+    attr = graphs.edge_attr
+    return (graphs.edge_index,) if attr is None else (graphs.edge_index, attr)
+
+
 def gin_layer(width: int, dim: int, edge_dim: int) -> nn.Module:
     """MLP((1 + eps) x_v + sum of neighbours); edge features join the messages (GINE)."""
     mlp = nn.Sequential(nn.Linear(width, dim), nn.ReLU(), nn.Linear(dim, dim))
     if edge_dim:
-        return pyg.GINEConv(mlp, train_eps=True, edge_dim=edge_dim)
-    return pyg.GINConv(mlp, train_eps=True)
+        edged: nn.Module = pyg.GINEConv(mlp, train_eps=True, edge_dim=edge_dim)
+        return edged
+    plain: nn.Module = pyg.GINConv(mlp, train_eps=True)
+    return plain
 
 
 class _GCNLayer(nn.Module):
@@ -128,7 +135,8 @@ class _GCNLayer(nn.Module):
         weight = None
         if self.gate is not None and edge_attr is not None:
             weight = self.gate(edge_attr)[:, 0].sigmoid()
-        return self.conv(x, edge_index, weight)
+        out: Tensor = self.conv(x, edge_index, weight)
+        return out
 
 
 LAYERS: dict[str, Callable[[int, int, int], nn.Module]] = {"gin": gin_layer, "gcn": _GCNLayer}

@@ -25,7 +25,7 @@ from ssl_core.networks.masks import Mask, RandomMasker
 from ssl_core.objectives import scaled_cosine
 from ssl_core.rng import Rng
 from ssl_core.views import ViewPolicy
-from ssl_graph.encoders.gnn import LAYERS
+from ssl_graph.encoders.gnn import LAYERS, edge_inputs
 from ssl_graph.graph import GraphBatch
 
 
@@ -77,10 +77,7 @@ class RemaskDecoder(nn.Module):
         assert features.tokens is not None
         graphs: GraphBatch = tokens.context
         codes = self.project(features.tokens).masked_fill(mask.hidden[..., None], 0)
-        edges = (graphs.edge_index,)
-        if graphs.edge_attr is not None:
-            edges = (graphs.edge_index, graphs.edge_attr)
-        return graphs.dense(self.layer(graphs.flat(codes), *edges))[0]
+        return graphs.dense(self.layer(graphs.flat(codes), *edge_inputs(graphs)))[0]
 
 
 def swap_some(tokens: Tokens, mask: Mask, rng: Rng, *, share: float) -> Tokens:

@@ -18,7 +18,7 @@ def read_columns(path: Path, *, dtype: type, columns: int | None = None) -> np.n
     if path.stat().st_size < 4096 and not path.read_bytes().strip():
         return np.zeros((0, columns or 1), dtype=dtype)
     try:
-        values = np.loadtxt(path, dtype=dtype, delimiter=",", comments=None, ndmin=2)
+        values: np.ndarray = np.loadtxt(path, dtype=dtype, delimiter=",", comments=None, ndmin=2)
     except (ValueError, OverflowError, UnicodeDecodeError) as error:
         raise _located(path, dtype, columns) from error
     if columns is not None and values.shape[1] != columns:

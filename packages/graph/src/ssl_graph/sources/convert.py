@@ -77,7 +77,7 @@ def from_pyg(data: Any) -> RawGraph:
     def array(value: Any) -> np.ndarray | None:
         if value is None:
             return None
-        out = value.detach().cpu().float().numpy()
+        out: np.ndarray = value.detach().cpu().float().numpy()
         return out[:, None] if out.ndim == 1 else out
 
     edges = data.edge_index.detach().cpu().numpy().T.astype(np.int64)
@@ -162,7 +162,7 @@ def _edges(item: Mapping[str, Any]) -> np.ndarray:
 
 
 def _from_node_link(item: Mapping[str, Any]) -> RawGraph:
-    import networkx as nx
+    import networkx as nx  # type: ignore[import-untyped]
 
     def endpoint(edge: Mapping[str, Any], which: str) -> Hashable:
         if which not in edge:

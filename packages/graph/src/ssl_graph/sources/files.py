@@ -58,8 +58,8 @@ def parse_graphml(data: bytes) -> list[RawGraph]:
     import io
     from xml.etree.ElementTree import ParseError
 
-    import networkx as nx
-    from networkx.readwrite.graphml import GraphMLReader
+    import networkx as nx  # type: ignore[import-untyped]
+    from networkx.readwrite.graphml import GraphMLReader  # type: ignore[import-untyped]
 
     try:
         graphs = list(GraphMLReader()(path=io.BytesIO(data)))
@@ -121,8 +121,5 @@ def parse_file(name: str, data: bytes) -> RawGraph:
     """The graph in a file called `name`; raises `CorruptSample` with the reason."""
     suffix = PurePath(name).suffix.lower()
     if suffix not in PARSERS:
-        raise CorruptSample(f"{name}: no graph format has the suffix {suffix!r}")
-    try:
-        return PARSERS[suffix](data)
-    except CorruptSample as error:
-        raise CorruptSample(f"{name}: {error}") from error
+        raise CorruptSample(f"no graph format has the suffix {suffix!r}")
+    return PARSERS[suffix](data)

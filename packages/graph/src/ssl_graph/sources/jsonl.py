@@ -35,7 +35,7 @@ class GraphLines:
         if not self._offsets:
             raise UserError(f"data.path: {str(path)!r} holds no lines")
         labels = [label for _, label, _ in self._meta if label is not None]
-        values = sorted(set(labels), key=lambda v: (str(type(v)), v))  # type: ignore[arg-type]
+        values = sorted(set(labels), key=lambda v: (str(type(v)), v))
         self._classes = [str(value) for value in values] or None
         self._label = {value: i for i, value in enumerate(values)}
 

@@ -32,8 +32,9 @@ def _own_label(graph: Any) -> int | str | None:
     """The label that a graph object carries, if any."""
     if hasattr(graph, "edge_index"):
         y = getattr(graph, "y", None)
-        whole = y is not None and y.numel() == 1 and not y.is_floating_point()
-        return int(y) if whole else None
+        if y is None or y.numel() != 1 or y.is_floating_point():
+            return None
+        return int(y)
     label: int | str | None = getattr(graph, "graph", {}).get("label")
     return label
 
@@ -54,7 +55,8 @@ class GraphList:
     ) -> None:
         if labels is None:
             own = [_own_label(graph) for graph in graphs]
-            labels = None if any(label is None for label in own) else own
+            found = [label for label in own if label is not None]
+            labels = found if len(found) == len(own) else None
         for name, given in (("labels", labels), ("keys", keys)):
             if given is not None and len(given) != len(graphs):
                 raise UserError(f"{name}: got {len(given)} for {len(graphs)} graphs")

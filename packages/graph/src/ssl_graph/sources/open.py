@@ -86,7 +86,7 @@ def _graphml_file(place: Path) -> GraphList:
 
 
 def _atlas() -> GraphList:
-    import networkx as nx
+    import networkx as nx  # type: ignore[import-untyped]
 
     graphs = nx.graph_atlas_g()[1:]
     return GraphList(graphs, keys=[f"atlas/{i}" for i in range(1, len(graphs) + 1)])
