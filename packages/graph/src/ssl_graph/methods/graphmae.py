@@ -19,14 +19,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_core.encoder import Features, Tokens
+from ssl_core.encoder import Tokens
 from ssl_core.methods.masked import MaskedModel, token_widths
 from ssl_core.networks.masks import Mask, RandomMasker
 from ssl_core.objectives import scaled_cosine
 from ssl_core.rng import Rng
 from ssl_core.views import ViewPolicy
-from ssl_graph.encoders.gnn import LAYERS, edge_inputs
-from ssl_graph.graph import GraphBatch
+from ssl_graph.encoders.decoder import RemaskDecoder
 
 
 class GraphMAE(MaskedModel):
@@ -60,24 +59,6 @@ class GraphMAE(MaskedModel):
             reconstruction=partial(_error, alpha=alpha),
             corrupt=partial(swap_some, share=replace) if replace else None,
         )
-
-
-class RemaskDecoder(nn.Module):
-    """Linear map without bias, hidden codes to zero, one message-passing layer."""
-
-    def __init__(self, width: int, features: int, *, layer: str, edge_dim: int = 0) -> None:
-        super().__init__()
-        if layer not in LAYERS:
-            raise ValueError(f"decoder must be one of {sorted(LAYERS)}, got {layer!r}")
-        self.project = nn.Linear(width, width, bias=False)
-        self.layer = LAYERS[layer](width, features, edge_dim)
-
-    def forward(self, features: Features, mask: Mask, tokens: Tokens) -> Tensor:
-        """Node features `[G, Nmax, F]` from codes `[G, Nmax, D]`."""
-        assert features.tokens is not None
-        graphs: GraphBatch = tokens.context
-        codes = self.project(features.tokens).masked_fill(mask.hidden[..., None], 0)
-        return graphs.dense(self.layer(graphs.flat(codes), *edge_inputs(graphs)))[0]
 
 
 def swap_some(tokens: Tokens, mask: Mask, rng: Rng, *, share: float) -> Tokens:
