@@ -12,7 +12,7 @@ from ssl_core.data import split_holdout
 from ssl_core.errors import UserError
 from ssl_core.recipe import Data
 from ssl_text.domain import TEXT
-from ssl_text.samples import LEAST_CHARACTERS, TOPICS, documents, write_samples
+from ssl_text.samples import LEAST_CHARACTERS, TOPICS, documents, even_shares, write_samples
 
 
 def rows(folder: Path, side: str) -> list[dict[str, str]]:
@@ -52,6 +52,14 @@ def test_the_domain_reads_it_with_its_own_sides(folder):
     train, test = split_holdout(source, 0.5)
     assert (len(train), len(test)) == (480, 120)
     assert all(test.head(i).meta["split"] == "test" for i in range(120))
+
+
+def test_shares_are_even_as_far_as_they_go():
+    assert even_shares(10, [9, 9, 9]) == [3, 3, 4]
+    assert even_shares(10, [1, 9, 9]) == [1, 4, 5]
+    assert even_shares(19, [1, 9, 9]) == [1, 9, 9]
+    with pytest.raises(UserError, match="20 documents of one side, of 19"):
+        even_shares(20, [1, 9, 9])
 
 
 def test_documents_are_docstrings_and_comments():

@@ -22,9 +22,9 @@ import numpy as np
 from ssl_core.errors import UserError
 from ssl_core.rng import Label, generator
 
-DEFAULT_COUNT = 6000
+DEFAULT_COUNT = 3600
 TEST_SHARE = 0.2
-LEAST_CHARACTERS = 200
+LEAST_CHARACTERS = 300
 """A document ends with the line that reaches this length."""
 _LINE = 80
 
@@ -49,25 +49,41 @@ def write_samples(folder: Path, *, count: int = DEFAULT_COUNT, seed: int = 0) ->
     """Writes `train/documents.jsonl` and `test/documents.jsonl`; same arguments, same bytes.
 
     Each line holds `text`, `label` and `group` (the file it is from). The topics get equal shares
-    of `count` as far as their text goes: a topic with less text gives all it has. Raises
-    `UserError` for a count below 24, a folder with content, or a Python without its sources.
+    of `count`; what a topic with little text lacks, the others give. Raises `UserError` for a
+    count below 24 or beyond the text there is, a folder with content, or a Python without sources.
     """
     folder = Path(folder)
     if count < 2 * len(TOPICS):
         raise UserError(f"count: {count} is too few; write at least {2 * len(TOPICS)} documents")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"folder: {str(folder)!r} is not empty; name a new one")
-    sides: dict[str, list[dict[str, str]]] = {"train": [], "test": []}
-    for number, topic in enumerate(TOPICS):
-        share = (count + number) // len(TOPICS)  # shares that sum to count
-        tests = max(1, round(share * TEST_SHARE))
-        train, test = _divide(_documents(topic), "samples", seed, topic)
-        sides["train"] += _draw(train, share - tests, "train", seed, topic)
-        sides["test"] += _draw(test, tests, "test", seed, topic)
-    for side, rows in sides.items():
+    divided = {topic: _divide(_documents(topic), "samples", seed, topic) for topic in TOPICS}
+    tests = max(len(TOPICS), round(count * TEST_SHARE))
+    for place, (side, total) in enumerate((("train", count - tests), ("test", tests))):
+        there = {topic: parts[place] for topic, parts in divided.items()}
+        shares = even_shares(total, [len(rows) for rows in there.values()])
+        rows = [
+            row
+            for (topic, documents), share in zip(there.items(), shares, strict=True)
+            for row in _draw(documents, share, side, seed, topic)
+        ]
         (folder / side).mkdir(parents=True)
         lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
         (folder / side / "documents.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def even_shares(total: int, caps: Sequence[int]) -> list[int]:
+    """Numbers that sum to `total`, as equal as `caps` allow; `UserError` where those are too low.
+
+    The smallest cap is served first; each takes an equal part of what is left for it and the rest.
+    """
+    if total > sum(caps):
+        raise UserError(f"count: {total} documents of one side, of {sum(caps)} there are; ask less")
+    shares = [0] * len(caps)
+    for done, place in enumerate(sorted(range(len(caps)), key=lambda i: caps[i])):
+        shares[place] = min(caps[place], total // (len(caps) - done))
+        total -= shares[place]
+    return shares
 
 
 def _documents(topic: str) -> dict[str, list[dict[str, str]]]:
@@ -144,6 +160,6 @@ def _divide(
 
 
 def _draw(rows: Sequence[dict[str, str]], count: int, *labels: Label) -> list[dict[str, str]]:
-    """At most `count` of the rows, drawn by key, in their order."""
+    """`count` of the rows, drawn by key, in their order."""
     chosen = generator("draw", *labels).permutation(len(rows))[:count]
     return [rows[i] for i in np.sort(chosen)]
