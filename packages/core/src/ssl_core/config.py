@@ -152,7 +152,7 @@ def build(
     over = merge(expanded(top), expanded(flags or {}))
     for item in assignments:
         over = merge(over, expanded(assignment(item) if isinstance(item, str) else item))
-    below = {} if complete else _method_layer(domain, shipped(domain, "default"), over)
+    below = {} if complete else _below(domain, over)
     content = merge(merge(below, over), {"domain": domain.name})
     found = _absolute(validate(content))
     if over.get("domain", domain.name) != domain.name:
@@ -188,13 +188,18 @@ def _absolute(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"data": data})
 
 
-def _method_layer(domain: Domain, default: Layer, over: Layer) -> Layer:
-    """The default with the shipped recipe of the method that the upper layers ask for."""
-    asked = over.get("method")
-    name = asked.get("name") if isinstance(asked, Mapping) else None
-    if name is None or name == default["method"]["name"] or name not in recipe_names(domain):
+def _below(domain: Domain, over: Layer) -> Layer:
+    """The default, and over it the shipped recipe of another method that `over` asks for."""
+    names = recipe_names(domain)
+    default = shipped(domain, "default") if "default" in names else {}
+    usual, asked = (_name(layer.get("method")) for layer in (default, over))
+    if asked is None or asked == usual or asked not in names:
         return default
-    return merge(default, shipped(domain, name))
+    return merge(default, shipped(domain, asked))
+
+
+def _name(section: Any) -> str | None:
+    return section.get("name") if isinstance(section, Mapping) else None
 
 
 def validate(content: Layer) -> Recipe:

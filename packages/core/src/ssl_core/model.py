@@ -53,11 +53,11 @@ class Model:
         """
         if isinstance(inputs, (str, Path)):
             inputs = self.open(inputs)
-        if hasattr(inputs, "fingerprint"):
-            inputs = (inputs[i] for i in range(len(inputs)))
+        # A source is walked by index: its items are records, not inputs.
+        walked = map(inputs.__getitem__, range(len(inputs))) if is_source(inputs) else inputs
         parts = [
             embed(self.encoder, self.views, [batch]).features
-            for batch in self._batches(inputs, batch_size)
+            for batch in self._batches(walked, batch_size)
         ]
         out = torch.cat(parts) if parts else torch.empty(0, self.dim)
         array: np.ndarray = out.numpy()
@@ -105,6 +105,11 @@ class Model:
     def _batch(self, samples: Sequence[Any]) -> Batch:
         rows = torch.arange(len(samples))
         return Batch(self.reader.collate(samples), rows, rows).to(self.device)
+
+
+def is_source(inputs: Any) -> bool:
+    """Whether this is a `Source` rather than a list of inputs."""
+    return hasattr(inputs, "fingerprint") and hasattr(inputs, "classes")
 
 
 def save_weights(module: nn.Module, path: Path, metadata: dict[str, Any] | None = None) -> None:

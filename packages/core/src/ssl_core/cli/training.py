@@ -25,7 +25,8 @@ progress_option = click.option(
 def pretrain(app: App, screen: Screen, **options: Any) -> None:
     """Train an encoder without labels.
 
-    Ends with a comparison to raw input and the untrained encoder. The same command in the same folder continues an interrupted run.
+    Ends with a comparison to raw input and the untrained encoder. The same command in the same
+    folder continues an interrupted run.
     """
     from ssl_core import api
     from ssl_core.run import Run

@@ -30,7 +30,7 @@ from ssl_core.rng import Rng
 from ssl_core.views import View, ViewPolicy
 
 KNN, VIEWS, RANK = "knn_accuracy", "view_retrieval", "effective_rank"
-_GEOMETRY_ROWS = 2048
+_GEOMETRY_ROWS = 1024
 _VIEW_ROWS = 1024
 _VIEW_NUMBERS = 4096
 
