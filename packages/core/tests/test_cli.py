@@ -1,0 +1,242 @@
+"""The command: output for people and for programs, exit codes, cheap help."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from ssl_core import api
+from ssl_core.cli import command_line
+from ssl_core.errors import TrainingAborted
+
+SPEC = "ssl_core.testing.vectors:VECTORS"
+main = command_line(SPEC, name="vectors")
+SHORT = [
+    "--set", "train.steps=12", "--set", "train.batch_size=32", "--set", "train.log_every=4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(_cache: None, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = str(tmp_path_factory.mktemp("runs") / "first")
+    assert invoke("pretrain", *SHORT, "--out", folder).exit_code == 0
+    return folder
+
+
+def invoke(*args: str) -> Result:
+    return CliRunner().invoke(main.commands, list(args))
+
+
+def as_json(*args: str) -> dict[str, Any]:
+    """The last line of stdout, which must be the only one."""
+    result = invoke(*args, "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("\n") == 1
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+def test_pretrain_ends_with_rivals_folder_and_next_steps(run: str) -> None:
+    result = invoke("pretrain", *SHORT, "--out", run)
+    assert "is finished" in result.stdout
+    for word in ("raw input", "untrained encoder", "trained encoder", "k-NN accuracy", run):
+        assert word in result.stdout
+    assert f"ssl-vectors evaluate {run}" in result.stdout
+
+
+def test_pretrain_json_is_one_object(run: str, tmp_path: Path) -> None:
+    found = as_json("pretrain", *SHORT, "--seed", "3", "--out", str(tmp_path / "x"))
+    assert found["steps"] == 12
+    assert set(found["knn"]) == {"raw", "untrained", "trained"}
+    assert found["run"] == str(tmp_path / "x")
+    assert "maps" not in found
+
+
+def test_progress_goes_to_stderr(tmp_path: Path) -> None:
+    result = invoke("pretrain", *SHORT, "--out", str(tmp_path / "x"))
+    assert "step 12/12" in result.stderr
+    assert "samples/s" in result.stderr
+    assert "step 12/12" not in result.stdout
+    quiet = invoke("pretrain", *SHORT, "--out", str(tmp_path / "y"), "--no-progress")
+    assert quiet.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["pretrain", "--method", "simclrr"], ["did you mean 'simclr'"]),
+        (["pretrain", "--encoder", "mpl"], ["did you mean 'mlp'"]),
+        (["pretrain", "--recipe", "defalt"], ["did you mean 'default'"]),
+        (["pretrain", "--set", "train.step=1"], ["did you mean 'train.steps'"]),
+        (["pretrain", "--steps", "x"], ["--steps", "'x' is not a valid integer"]),
+        (["pretrain", "--data", "/no/such/folder"], ["/no/such/folder"]),
+        (["pretrain", "--metod", "x"], ["--metod", "--help"]),
+        (["pretrian"], ["pretrian"]),
+        (["evaluate", "/no/run"], ["'/no/run' is not a run folder"]),
+        (["samples", "."], ["not empty"]),
+        (["list", "metods"], ["metods"]),
+    ],
+)
+def test_user_errors_are_one_line_and_exit_2(args: list[str], words: list[str]) -> None:
+    result = invoke(*args)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+    for word in words:
+        assert word in result.stderr
+    found = json.loads(invoke(*args, "--json").stdout)
+    assert found["exit_code"] == 2
+    assert found["error"]
+
+
+def test_debug_shows_the_traceback() -> None:
+    assert "Traceback" in invoke("pretrain", "--method", "x", "--debug").stderr
+
+
+def raising(error: BaseException):
+    def pretrain(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    return pretrain
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "traced"),
+    [
+        (TrainingAborted("too many skipped"), 3, False),
+        (KeyboardInterrupt(), 130, False),
+        (ZeroDivisionError("ours"), 1, True),
+    ],
+)
+def test_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, traced: bool
+) -> None:
+    monkeypatch.setattr(api, "pretrain", raising(error))
+    result = invoke("pretrain", "--json")
+    assert result.exit_code == code
+    assert ("Traceback" in result.stderr) == traced
+    assert json.loads(result.stdout)["exit_code"] == code
+
+
+def test_a_run_of_another_domain_is_refused(run: str, tmp_path: Path) -> None:
+    recipe = Path(run, "recipe.yaml").read_text()
+    (tmp_path / "recipe.yaml").write_text(recipe.replace("domain: vectors", "domain: vision"))
+    result = invoke("evaluate", str(tmp_path))
+    assert result.exit_code == 2
+    assert "ssl-vision" in result.stderr
+
+
+def test_evaluate_finetune_export_report(run: str, tmp_path: Path) -> None:
+    assert as_json("evaluate", run)["rivals"]["trained"]["probe"]["accuracy"] > 0
+    assert "linear probe" in invoke("evaluate", run).stdout
+    tuned = as_json("finetune", run, "--steps", "5", "--out", str(tmp_path / "t"))
+    assert set(tuned["accuracy"]) == {"probe", "finetuned"}
+    path = str(tmp_path / "e.safetensors")
+    assert as_json("export", run, path) == {"path": path, "format": "safetensors"}
+    Path(run, "report.html").unlink()
+    assert Path(as_json("report", run)["report"]).is_file()
+    assert as_json("resume", run)["steps"] == 12
+
+
+def test_embed_writes_vectors_beside_keys(run: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert as_json("samples", str(data), "--count", "20")["count"] == 20
+    out = tmp_path / "v.npy"
+    found = as_json("embed", run, "--data", str(data), "--out", str(out))
+    assert (found["count"], found["dim"], found["corrupt"]) == (20, 32, [])
+    assert np.load(out).shape == (20, 32)
+    assert (tmp_path / "v.keys.txt").read_text().split() == [f"row-{i:05d}" for i in range(20)]
+    assert np.load(tmp_path / "v.labels.npy").tolist() == [i % 5 for i in range(20)]
+    assert invoke("embed", run, "--data", str(data), "--out", "v.csv").exit_code == 2
+
+
+def test_embed_writes_parquet(run: str, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    invoke("samples", str(tmp_path / "data"), "--count", "20")
+    out = str(tmp_path / "v.parquet")
+    as_json("embed", run, "--data", str(tmp_path / "data"), "--out", out)
+    table = parquet.read_table(out)
+    assert table.column_names == ["key", "label", "embedding"]
+    assert len(table["embedding"][0].as_py()) == 32
+
+
+def test_list_inspect_doctor_bench(tmp_path: Path) -> None:
+    assert as_json("list", "methods")["methods"][:2] == ["barlow_twins", "byol"]
+    assert as_json("list", "methods", "--match", "sim*") == {"methods": ["simclr"]}
+    assert set(as_json("list")) == {"methods", "encoders", "views", "recipes"}
+    invoke("samples", str(tmp_path / "data"), "--count", "20")
+    looked = as_json("inspect", str(tmp_path / "data"))
+    assert looked["records"] == looked["checked"] == 20
+    assert looked["classes"] == {str(i): 4 for i in range(5)}
+    found = as_json("doctor")
+    assert found["versions"]["torch"]
+    assert isinstance(found["problems"], list)
+    rates = as_json("bench", "--seconds", "0.01", "--batch-size", "16")["rates"]
+    assert set(rates) == {"reading", "views", "training step"}
+
+
+def test_every_command_has_help_and_json() -> None:
+    names = (
+        "pretrain resume evaluate finetune embed export report inspect samples list doctor bench"
+    )
+    assert sorted(main.commands.commands) == sorted(names.split())
+    for name in names.split():
+        shown = invoke(name, "--help")
+        assert shown.exit_code == 0
+        assert "--json" in shown.stdout
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from ssl_core.cli import command_line\n"
+        f"main = command_line({SPEC!r}, name='vectors')\n"
+        "try: main(['pretrain', '--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "heavy = {'torch', 'numpy', 'rich', 'yaml', 'pydantic', 'ssl_core.testing.vectors'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "import os; assert os.environ['OMP_WAIT_POLICY']\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_sigterm_saves_says_how_to_go_on_and_exits_143(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    code = f"from ssl_core.cli import command_line; command_line({SPEC!r}, name='vectors')()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "pretrain", "--out", str(out), "--steps", "1000000", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ.copy(),
+    )
+    deadline = time.monotonic() + 50
+    while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").stat().st_size:
+        assert time.monotonic() < deadline, "training did not start"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=50)
+    assert process.returncode == 143
+    assert json.loads(stdout.splitlines()[-1])["exit_code"] == 143
+    assert f"ssl-vectors resume {out}" in stderr
+    assert list((out / "checkpoints").glob("step-*/meta.json"))
