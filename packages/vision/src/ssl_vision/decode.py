@@ -1,8 +1,8 @@
 """Bytes to one uint8, uint16 or float32 tensor `[C, H, W]`, whatever the file format.
 
-JPEG and PNG go through torchvision's decoders, which release the interpreter lock and are faster
-than Pillow; every other format, palettes and CMYK go through Pillow. Pixels are stored channels
-last (`[H, W, C]` in memory, seen as `[C, H, W]`), the layout torch's resize kernel is fastest on.
+JPEG goes through torchvision's decoder, which is faster than Pillow; every other format, and CMYK,
+through Pillow; both release the interpreter lock. Pixels are stored channels last (`[H, W, C]` in
+memory, seen as `[C, H, W]`), the layout torch's resize kernel is fastest on.
 
 Rules: the size is checked against the header before anything is decoded; EXIF orientation is
 applied; alpha is dropped without compositing unless `keep_alpha`; palettes become RGB; CMYK and
@@ -11,9 +11,11 @@ other colour spaces become RGB; an animation gives its first frame; more than 8 
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ MAX_PIXELS = 64_000_000
 """Default cap on height x width: above any camera, far below what exhausts memory."""
 MAX_BYTES = 256 * 1024**2
 """Default cap on the encoded size."""
+_UNCHANGED = 0
+"""torchvision's `ImageReadMode.UNCHANGED`: channels and depth as stored."""
 
 
 def decode_image(
@@ -53,9 +57,9 @@ def decode_image(
             raise CorruptSample(f"{len(data)} bytes exceed the cap of {max_bytes} (max_bytes)")
         return _decode_bytes(data, max_pixels, keep_alpha)
     if isinstance(source, Tensor):
-        return _from_array(source.numpy(force=True), max_pixels, keep_alpha, channels_first=True)
+        return _from_array(source.numpy(force=True), max_pixels, channels_first=True)
     if isinstance(source, np.ndarray):
-        return _from_array(source, max_pixels, keep_alpha)
+        return _from_array(source, max_pixels)
     if hasattr(source, "getbands"):
         return _from_pillow(source, max_pixels, keep_alpha)
     raise CorruptSample(f"cannot read an image from {type(source).__name__}")
@@ -76,15 +80,16 @@ def _decode_bytes(data: bytes, max_pixels: int, keep_alpha: bool) -> Tensor:
         _check_size(header.width, header.height, max_pixels)
         if header.bits != 8:
             raise CorruptSample(f"JPEG: {header.bits} bits per component are not supported")
-        if header.channels in (1, 3):
-            return _torchvision("decode_jpeg", data)
+        decoder = _fast_decoder(kind)
+        if decoder is not None and header.channels in (1, 3):
+            return _by_torchvision(kind, decoder, data)
     elif kind == "PNG":
         header = formats.png_header(data)
         _check_size(header.width, header.height, max_pixels)
-        if not header.indexed:
-            return _without_alpha(_torchvision("decode_png", data), keep_alpha)
+        if header.bits == 16 and header.channels > 1:
+            return _deep_png(data, max_pixels, keep_alpha)
     elif kind == "NPY":
-        return _from_array(_load_npy(data, max_pixels), max_pixels, keep_alpha)
+        return _from_array(_load_npy(data, max_pixels), max_pixels)
     return _from_file_by_pillow(kind, data, max_pixels, keep_alpha)
 
 
@@ -97,17 +102,40 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _torchvision(decoder: str, data: bytes) -> Tensor:
-    from torchvision import io as tv_io
+@functools.cache
+def _fast_decoder(kind: str) -> Callable[..., Tensor] | None:
+    """Torchvision's decoder of "JPEG" or "PNG", or None where this build has none.
 
+    The operator and not its Python wrapper: torchvision announced from 0.29 on that its decoders
+    will go, and warns at every call. Once they are gone, Pillow reads everything.
+    """
+    import torchvision.io  # noqa: F401 - registers the operators
+
+    return getattr(torch.ops.image, f"decode_{kind.lower()}", None)
+
+
+def _by_torchvision(kind: str, decoder: Callable[..., Tensor], data: bytes) -> Tensor:
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     try:
-        image: Tensor = getattr(tv_io, decoder)(encoded, apply_exif_orientation=True)
+        image = decoder(encoded, _UNCHANGED, True)
     except RuntimeError as error:
         # The message's head is a source location; what follows the last comma is the reason.
         reason = str(error).splitlines()[0].rpartition(".cpp:")[2].partition(", ")[2]
-        raise CorruptSample(f"{decoder}: {reason or error}") from error
+        raise CorruptSample(f"{kind}: {reason or error}") from error
     return _channels_last(image)
+
+
+def _deep_png(data: bytes, max_pixels: int, keep_alpha: bool) -> Tensor:
+    """A PNG with 16 bits and several channels, of which Pillow keeps 8 bits.
+
+    Torchvision's PNG decoder ends the whole process on damaged data (it does not survive libpng's
+    errors), so Pillow, which checks the checksums and the compressed stream, reads it first.
+    """
+    shallow = _from_file_by_pillow("PNG", data, max_pixels, keep_alpha)
+    decoder = _fast_decoder("PNG")
+    if decoder is None:
+        return shallow
+    return _without_alpha(_by_torchvision("PNG", decoder, data), keep_alpha)
 
 
 def _channels_last(image: Tensor) -> Tensor:
@@ -144,7 +172,7 @@ def _load_npy(data: bytes, max_pixels: int) -> np.ndarray:
 
 
 def _from_array(
-    array: np.ndarray, max_pixels: int, keep_alpha: bool, *, channels_first: bool | None = None
+    array: np.ndarray, max_pixels: int, *, channels_first: bool | None = None
 ) -> Tensor:
     if array.ndim == 2:
         array = array[:, :, None]
@@ -166,7 +194,7 @@ def _supported(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * 255
     if array.dtype.kind in "iuf":
-        if array.dtype.kind in "iu" and array.size and 0 <= array.min() and array.max() < 65536:
+        if array.dtype.kind in "iu" and array.size and array.min() >= 0 and array.max() < 65536:
             return array.astype(np.uint16)
         return array.astype(np.float32)
     raise CorruptSample(f"array of type {array.dtype} is not an image")

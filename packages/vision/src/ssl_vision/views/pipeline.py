@@ -8,7 +8,7 @@ and every sample still has its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -61,12 +61,12 @@ class Augmentation:
     size: int
     normalise: Normalise
     value_range: tuple[float, float] = (0.0, 255.0)
-    crop: RandomResizedCrop = RandomResizedCrop()
-    flip: HorizontalFlip = HorizontalFlip()
-    jitter: ColourJitter = ColourJitter(p=0.0)
-    grey: Grey = Grey(p=0.0)
-    blur: GaussianBlur = GaussianBlur(p=0.0)
-    solarise: Solarise = Solarise(p=0.0)
+    crop: RandomResizedCrop = field(default_factory=RandomResizedCrop)
+    flip: HorizontalFlip = field(default_factory=HorizontalFlip)
+    jitter: ColourJitter = field(default_factory=lambda: ColourJitter(p=0.0))
+    grey: Grey = field(default_factory=lambda: Grey(p=0.0))
+    blur: GaussianBlur = field(default_factory=lambda: GaussianBlur(p=0.0))
+    solarise: Solarise = field(default_factory=lambda: Solarise(p=0.0))
     interpolation: Interpolation = "bilinear"
     role: str = "global"
 
@@ -128,7 +128,8 @@ class Augmentation:
     def __call__(self, batch: Batch, rng: Rng) -> View:
         """This view of a batch, drawn from `rng`."""
         params = self.sample(rng, image_sizes(batch.data))
-        return View(self.apply(batch.data, params), rng, self.role, params.provenance())
+        pixels = self.apply(batch.data, params)
+        return View(pixels, rng, role=self.role, params=params.provenance())
 
 
 def _order(code: int) -> list[int]:

@@ -91,11 +91,12 @@ def _batched(
     columns = antialias_weights(boxes[:, 1], boxes[:, 3], size[1], pixels.shape[3], interpolation)
     if flip is not None:
         columns = torch.where(flip[:, None, None], columns.flip(1), columns)
-    x = pixels.to(torch.float32)
-    x = rows[:, None] @ (x @ columns[:, None].mT)  # [N, C, h, w]
+    x = pixels.to(torch.float32) @ columns[:, None].mT  # [N, C, H, w]
+    # Torch's kernel for bytes stores bytes between its two passes as well.
     if pixels.dtype == torch.uint8:
         x = x.round_().clamp_(0, 255)
-    return x
+    x = rows[:, None] @ x  # [N, C, h, w]
+    return x.round_().clamp_(0, 255) if pixels.dtype == torch.uint8 else x
 
 
 def _padded(data: Tensor | Ragged) -> Tensor:
