@@ -12,6 +12,7 @@ from ssl_core.batch import Batch
 from ssl_core.data.stream import Stream
 from ssl_core.engine.checkpoint import Checkpoints
 from ssl_core.engine.fit import fit
+from ssl_core.engine.parallel import compile_encoder
 from ssl_core.errors import Preempted, TrainingAborted, UserError
 from ssl_core.methods.byol import BYOL
 from ssl_core.methods.simclr import SimCLR
@@ -211,3 +212,16 @@ def test_views_of_a_step_do_not_depend_on_where_a_run_started(tmp_path, vectors)
     assert len(repeated) == 3
     for first, second in repeated:
         assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_repeated_blocks_are_compiled_one_by_one(monkeypatch, width):
+    """Anything else is compiled whole; the names of parameters stay."""
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(module))
+    encoder = torch.nn.Module()
+    encoder.blocks = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(width))
+    names = list(encoder.state_dict())
+    compile_encoder(encoder)
+    assert list(encoder.state_dict()) == names
+    assert compiled == ([encoder] if width == 1 else list(encoder.blocks))

@@ -25,7 +25,7 @@ from ssl_core.engine.checkpoint import Checkpoints
 from ssl_core.engine.guard import BatchNormGuard, SkipCounter
 from ssl_core.engine.metrics import MetricsFile, Window
 from ssl_core.engine.optim import build_optimizer, set_schedule
-from ssl_core.engine.parallel import any_rank, barrier, replicate
+from ssl_core.engine.parallel import any_rank, barrier, compile_encoder, replicate
 from ssl_core.engine.precision import autocast, numerics
 from ssl_core.engine.signals import StopSignals
 from ssl_core.errors import Preempted, UserError
@@ -107,7 +107,7 @@ def fit(
     start = meta.step if meta else 0
     model = replicate(method)
     if train.compile:
-        method.encoder.compile()
+        compile_encoder(method.encoder)
 
     main = rank() == 0
     out.mkdir(parents=True, exist_ok=True)

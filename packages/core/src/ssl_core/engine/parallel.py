@@ -63,6 +63,20 @@ def replicate(method: nn.Module) -> nn.Module:
     return DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
+def compile_encoder(encoder: nn.Module) -> None:
+    """Compiles an encoder in place; names of parameters stay the same.
+
+    A transformer is compiled block by block: every block shares one compiled graph, warm-up is
+    short, and both `forward` and a masked method's `encode` run through it.
+    """
+    lists = [m for m in encoder.modules() if isinstance(m, nn.ModuleList)]
+    repeated = [m for m in lists if len(m) > 1 and len({type(child) for child in m}) == 1]
+    for block in (child for blocks in repeated for child in blocks):
+        block.compile()
+    if not repeated:
+        encoder.compile()
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """True where any rank says so; ranks thus leave the loop at the same step."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
