@@ -18,6 +18,7 @@ from ssl_core.data import ArraySource
 from ssl_core.errors import Preempted, UserError
 from ssl_core.evaluation.knn import knn_accuracy
 from ssl_core.evaluation.projection import plane
+from ssl_core.exporting import timm_tensors
 from ssl_core.parts import embedded_data, split_data
 from ssl_core.recipe import Data
 from ssl_core.run import Run
@@ -137,10 +138,17 @@ def test_another_recipe_is_refused_and_the_same_returns_the_outcome(run: Run) ->
         api.pretrain(VECTORS, out=run.recipe_file)
 
 
+def test_a_failed_start_does_not_block_its_folder(tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    with pytest.raises(UserError, match=r"no vectors\.npy"):
+        api.pretrain(VECTORS, data=tmp_path, out=out, settings=SHORT)
+    assert api.pretrain(VECTORS, out=out, settings=SHORT).summary["steps"] == 40
+
+
 def test_default_folders_count_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first = api.pretrain(VECTORS, settings=SHORT, steps=3)
-    second = api.pretrain(VECTORS, settings=SHORT, steps=3)
+    first = api.pretrain(VECTORS, settings={"train.batch_size": 32}, steps=3)
+    second = api.pretrain(VECTORS, settings={"train.batch_size": 32}, steps=3)
     assert [str(r.path) for r in (first, second)] == [
         "runs/vectors-simclr",
         "runs/vectors-simclr-2",
@@ -246,6 +254,7 @@ def test_export_writes_the_encoder_with_its_facts(run: Run, tmp_path: Path) -> N
     with safe_open(path, "pt") as file:
         assert '"mlp"' in file.metadata()["encoder"]
     assert api.export(run, tmp_path).name == "first.safetensors"
+    assert timm_tensors(torch.nn.Linear(1, 1)) is None
     with pytest.raises(UserError, match="no timm counterpart"):
         api.export(run, tmp_path / "x.safetensors", format="timm")
     with pytest.raises(UserError, match="did you mean 'timm'"):

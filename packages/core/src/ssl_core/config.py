@@ -243,8 +243,10 @@ def check_names(domain: Domain, recipe: Recipe) -> None:
     _check(domain.views, recipe.views, positional=1)
     if recipe.encoder.name in domain.encoders:
         _check(domain.encoders, recipe.encoder, positional=1)
-    elif recipe.encoder.name not in (names := domain.encoder_names()):
-        raise unknown("encoder", recipe.encoder.name, names)
+    elif not set("/:") & set(recipe.encoder.name):  # with a library's prefix, it decides
+        names = domain.encoder_names()
+        if recipe.encoder.name not in names:
+            raise unknown("encoder", recipe.encoder.name, names)
 
 
 def _check(registry: Any, named: Named, *, positional: int) -> None:

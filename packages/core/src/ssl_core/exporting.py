@@ -21,9 +21,9 @@ def export_run(run: Run, domain: Domain, path: Path, *, format: str) -> Path:
     """Writes the encoder of a run to `path` (a folder gets `<run name>.safetensors`).
 
     "safetensors" keeps this project's parameter names and stores encoder, options and data facts
-    in the metadata; "timm" uses timm's names and stores the model name, for
-    `timm.create_model(name, checkpoint_path=path)`. Raises `UserError` for an encoder that has no
-    timm counterpart.
+    in the metadata; "timm" uses timm's names, so that `load_state_dict` of a timm model with
+    `num_classes=0` and the same channels and size takes it. Raises `UserError` for an encoder that
+    has no timm counterpart.
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
@@ -47,17 +47,23 @@ def export_run(run: Run, domain: Domain, path: Path, *, format: str) -> Path:
 
 
 def _save_timm(encoder: nn.Module, path: Path, name: str, facts: Mapping[str, object]) -> None:
-    """Weights under timm's names; an encoder says what they are by `timm_state_dict()`."""
     from safetensors.torch import save_file
 
-    named = getattr(encoder, "timm_state_dict", None)
+    named = timm_tensors(encoder)
     if named is None:
         raise UserError(
             f"format: the encoder {name!r} has no timm counterpart; use format 'safetensors'"
         )
-    tensors: dict[str, Tensor] = {
-        key: tensor.detach().cpu().clone().contiguous() for key, tensor in named().items()
-    }
+    tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in named.items()}
     metadata = {key: to_json(value) for key, value in facts.items()}
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, {"format": "pt", **metadata})
+
+
+def timm_tensors(encoder: nn.Module) -> dict[str, Tensor] | None:
+    """The encoder's weights under timm's names, if it offers `timm_state_dict()`; else None.
+
+    That method raises `UserError` for a variant that timm's model would compute differently.
+    """
+    offers = getattr(encoder, "timm_state_dict", None)
+    return None if offers is None else dict(offers())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def _claim_here(recipe: Recipe, out: Path | None) -> Run:
     run = Run(out) if out is not None else _free_folder(recipe)
     if run.path.exists() and not run.path.is_dir():
         raise UserError(f"out: {str(run.path)!r} is a file; give a folder")
-    if run.exists:
+    if run.exists and run.started:
         changed = differences(run.recipe, recipe)
         if changed:
             raise UserError(
@@ -110,6 +111,9 @@ def _claim_here(recipe: Recipe, out: Path | None) -> Run:
                 + "). Give another --out, or the same recipe to continue it"
             )
         return run
+    # What an attempt left that failed before its first step (a wrong option, bad data) is stale.
+    shutil.rmtree(run.reader_folder, ignore_errors=True)
+    run.baselines_file.unlink(missing_ok=True)
     run.path.mkdir(parents=True, exist_ok=True)
     save_recipe(recipe, run.recipe_file)
     return run
@@ -121,7 +125,7 @@ def _free_folder(recipe: Recipe) -> Run:
     while True:
         suffix = "" if number == 1 else f"-{number}"
         run = Run(Path("runs", f"{recipe.domain}-{recipe.method.name}{suffix}"))
-        if not run.path.exists():
+        if not run.path.exists() or (run.exists and not run.started):
             return run
         if run.exists and not run.finished and not differences(run.recipe, recipe):
             return run

@@ -56,6 +56,11 @@ class Run:
         return self.summary_file.is_file()
 
     @property
+    def started(self) -> bool:
+        """Whether there is any training to lose."""
+        return self.finished or self.metrics_file.is_file() or self.checkpoints.is_dir()
+
+    @property
     def recipe_file(self) -> Path:
         return self.path / "recipe.yaml"
 

@@ -8,6 +8,9 @@ from torch import nn
 
 from ssl_core.errors import UserError
 
+SMALL_STEM = "has_small_stem"
+"""Set on a model whose stem was replaced: its weights no longer suit the library's own model."""
+
 Stem = Literal["auto", "cifar", "imagenet"]
 _SMALL = 64
 """Up to this side, the 7 x 7 convolution of stride 2 and the pooling lose too much (CIFAR)."""
@@ -57,3 +60,4 @@ def set_stem(model: nn.Module, stem: Stem, side: int) -> None:
     else:
         replace_conv(model, "conv1", kernel_size=3, stride=1, padding=1)
     model.maxpool = nn.Identity()
+    setattr(model, SMALL_STEM, True)

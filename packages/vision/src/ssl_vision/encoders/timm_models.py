@@ -15,7 +15,7 @@ from ssl_core.encoder import Features
 from ssl_core.errors import UserError, unknown
 from ssl_vision.encoders.keyed import key_randomness
 from ssl_vision.encoders.spec import channels_of, size_of
-from ssl_vision.encoders.stems import Stem, set_stem
+from ssl_vision.encoders.stems import SMALL_STEM, Stem, set_stem
 from ssl_vision.encoders.timm_vit import TimmViT, is_plain_vit
 
 
@@ -31,6 +31,16 @@ class TimmEncoder(nn.Module):
         super().__init__()
         self.model: Any = model
         self.embed_dim = embed_dim
+
+    def timm_state_dict(self) -> dict[str, Tensor]:
+        """The weights under timm's names; `UserError` where the stem is not timm's."""
+        if getattr(self.model, SMALL_STEM, False):
+            raise UserError(
+                "format: this ResNet has a stem for small images, which timm's model lacks; use "
+                "format 'safetensors', or pretrain with encoder.stem=imagenet"
+            )
+        weights: dict[str, Tensor] = self.model.state_dict()
+        return weights
 
     def forward(self, data: Tensor) -> Features:
         last = self.model.forward_features(data)

@@ -35,6 +35,10 @@ class TimmViT(MaskTokens):
         self.patch: tuple[int, int] = tuple(model.patch_embed.patch_size)
         self.token_dim = model.patch_embed.proj.in_channels * self.patch[0] * self.patch[1]
 
+    def timm_state_dict(self) -> dict[str, Tensor]:
+        """The weights under timm's names."""
+        return self.model.state_dict()
+
     def adapt_weights(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """Weights of a model for another input size, with its positions moved to this grid."""
         grid = tuple(self.model.patch_embed.grid_size)

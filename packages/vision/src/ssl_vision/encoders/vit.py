@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
+from ssl_core.errors import UserError
 from ssl_core.networks.vit import PatchTransformer, Pool, Positions
 from ssl_vision.encoders.spec import channels_of, size_of
 
@@ -19,6 +22,15 @@ class VisionTransformer(PatchTransformer):
 
     def __init__(self, *, channels: int, size: tuple[int, int], patch: int, **options: Any) -> None:
         super().__init__(channels=channels, sides=size, patch=(patch, patch), **options)
+        self._as_timm = options.get("positions", "learned") != "relative"
+
+    def timm_state_dict(self) -> dict[str, Tensor]:
+        """The weights under timm's names; the mask token, which timm's model lacks, is left out."""
+        if not self._as_timm:
+            raise UserError(
+                "format: timm's model has no relative positions; use format 'safetensors'"
+            )
+        return {name: x for name, x in self.state_dict().items() if name != "mask_token"}
 
 
 def vit(
