@@ -6,6 +6,7 @@ Starting the head at the probe's optimum keeps the first steps from distorting g
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -128,11 +129,16 @@ def labelled(source: Source) -> Subset:
 
 
 def _policy(domain: Domain, recipe: recipes.Recipe, model: Model, views: str | None) -> ViewPolicy:
-    """The named policy; else the domain's gentlest random one; else the run's own."""
+    """The named policy; else the domain's gentlest random one; else the run's own.
+
+    It makes views of the size the encoder was trained on.
+    """
     name = views or next((n for n in ("weak", "none") if n in domain.views), None)
     if name is None:
         return model.views
-    return domain.create_views(name, model.reader.spec, {})
+    taken = inspect.signature(domain.views.load(name)).parameters
+    kept = {k: v for k, v in recipe.views.options.items() if k == "size" and k in taken}
+    return domain.create_views(name, model.reader.spec, kept)
 
 
 def _settings(recipe: recipes.Recipe, *, steps: int, batch_size: int) -> recipes.Train:

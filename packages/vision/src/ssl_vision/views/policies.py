@@ -49,6 +49,7 @@ class ImagePolicy:
 
 def _policy(spec: Spec, size: int | None, views: Sequence[Augmentation]) -> ImagePolicy:
     side = _side(spec, size)
+    spec = {**spec, "view_size": side}  # encoders are built for what they will see
     # At photograph sizes evaluation keeps 224/256 of the shorter side, as ImageNet protocols do.
     return ImagePolicy(spec, side, tuple(views), 0.875 if side >= _LARGE else 1.0)
 
