@@ -82,27 +82,24 @@ def from_paths(
 
     Folders shared by all paths are skipped. When the first folders that differ are parts of a data
     set (`train/`, `val/`, ...), they become splits and the next level holds the classes. Classes
-    need at least two folders; files beside those folders have no label.
+    need at least two folders; files beside class folders have no label, files beside split folders
+    belong to train.
     """
     folders = [tuple(name.split("/")[:-1]) for name in names]
     distinct = set(folders)
     skip = _shared(distinct)
-    firsts = {folder[skip] if len(folder) > skip else "" for folder in distinct}
+    firsts = {folder[skip] for folder in distinct if len(folder) > skip}
     parts = {SPLITS.get(first.lower()) for first in firsts}
     splits = None
     if len(parts) > 1 and None not in parts and "train" in parts:
-        splits = [SPLITS[folder[skip].lower()] for folder in folders]
+        splits = [SPLITS[f[skip].lower()] if len(f) > skip else "train" for f in folders]
         skip += 1
-        below = {folder[skip] for folder in distinct if len(folder) > skip}
-    else:
-        below = {first for first in firsts if first}
-    if len(below) < 2:
+    classes = sorted({folder[skip] for folder in distinct if len(folder) > skip})
+    if len(classes) < 2:
         return None, None, splits
-    words = [folder[skip] if len(folder) > skip else None for folder in folders]
-    classes = sorted(below)
     number = {name: i for i, name in enumerate(classes)}
-    labels = np.array([-1 if word is None else number[word] for word in words], np.int64)
-    return labels, classes, splits
+    labels = [number[folder[skip]] if len(folder) > skip else -1 for folder in folders]
+    return np.array(labels, np.int64), classes, splits
 
 
 def _shared(folders: set[tuple[str, ...]]) -> int:

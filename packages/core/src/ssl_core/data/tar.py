@@ -25,10 +25,9 @@ from ssl_core.data.folder import normalised
 from ssl_core.data.heads import digest
 from ssl_core.data.labels import encode_labels, from_paths
 from ssl_core.data.limits import MAX_BYTES, with_retries
-from ssl_core.data.tar_index import Member, index_of
+from ssl_core.data.tar_index import SIDECAR_BYTES, Member, index_of
 from ssl_core.errors import CorruptSample, UserError
 
-_SIDECAR_CAP = 1 << 20
 _MAX_OPEN = 256
 """Shards kept open; further ones are opened for each read."""
 
@@ -41,6 +40,13 @@ class _Sample:
     payload: Member
     label: Member | None
     meta: Member | None
+
+    def fact(self, name: str) -> Any:
+        """What the sidecars say, the label file first; None if nothing."""
+        for sidecar in (self.label, self.meta):
+            if sidecar is not None and name in sidecar.facts:
+                return sidecar.facts[name]
+        return None
 
 
 class TarSource:
@@ -69,32 +75,14 @@ class TarSource:
             looked = ", ".join(normalised(suffixes))
             names = ", ".join(str(shard) for shard in self.shards[:3])
             raise UserError(f"data: no member of {names} ends in {looked}")
-        self._facts = [self._small_meta(sample) for sample in self._samples]
-        self.labels, self._classes = self._read_labels()
+        self.labels, self._classes, self._splits = self._read_labels()
 
-    def _small_meta(self, sample: _Sample) -> dict[str, Any]:
-        """What must be known without reading the payload: label, group, split."""
-        if sample.meta is None:
-            return {}
-        meta = self._json(sample)
-        return {name: meta[name] for name in (*_LABELS, "group", "split") if name in meta}
-
-    def _read_labels(self) -> tuple[np.ndarray | None, Sequence[str] | None]:
-        words: list[Any] = []
-        for sample, facts in zip(self._samples, self._facts, strict=True):
-            if sample.label is not None:
-                data = self._read(sample.shard, sample.label, _SIDECAR_CAP)
-                words.append(data.decode("utf-8", "replace").strip())
-            else:
-                found = [facts.pop(name) for name in _LABELS if name in facts]
-                words.append(found[0] if found else None)
+    def _read_labels(self) -> tuple[np.ndarray | None, Sequence[str] | None, list[str] | None]:
+        words = [sample.fact("label") for sample in self._samples]
         labels, classes = encode_labels(words)
         if labels is not None:
-            return labels, classes
-        labels, classes, splits = from_paths([sample.payload.name for sample in self._samples])
-        for facts, split in zip(self._facts, splits or (), strict=False):
-            facts.setdefault("split", split)
-        return labels, classes
+            return labels, classes, None
+        return from_paths([sample.payload.name for sample in self._samples])
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -111,7 +99,10 @@ class TarSource:
         """Key, label, and of the meta what hold-outs need."""
         sample = self._samples[index]
         label = -1 if self.labels is None else int(self.labels[index])
-        return Record(self._key(sample), None, None if label < 0 else label, self._facts[index])
+        split = None if self._splits is None else self._splits[index]
+        facts = {"group": sample.fact("group"), "split": sample.fact("split") or split}
+        meta = {name: fact for name, fact in facts.items() if fact is not None}
+        return Record(self._key(sample), None, None if label < 0 else label, meta)
 
     def __getitem__(self, index: int) -> Record:
         head, sample = self.head(index), self._samples[index]
@@ -121,7 +112,7 @@ class TarSource:
 
     def _json(self, sample: _Sample) -> dict[str, Any]:
         assert sample.meta is not None
-        data = self._read(sample.shard, sample.meta, _SIDECAR_CAP)
+        data = self._read(sample.shard, sample.meta, SIDECAR_BYTES)
         try:
             value = json.loads(data)
         except ValueError as error:
@@ -143,9 +134,6 @@ class TarSource:
     def close(self) -> None:
         """Closes the shards; a later read opens them again."""
         self._files.close()
-
-
-_LABELS = ("label", "cls", "class")
 
 
 def open_tars(shards: Sequence[Path], suffixes: Sequence[str]) -> TarSource:

@@ -7,24 +7,33 @@ import json
 import os
 import tarfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ssl_core.errors import UserError
 
 VERSION = 1
+SIDECAR_BYTES = 1 << 20
+"""Largest label or meta file read: 1 MiB."""
+
 _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file in a shard: its name, its bytes' place, their CRC-32."""
+    """A regular file in a shard: its name, its bytes' place, their CRC-32.
+
+    `facts` is what a sidecar says that must be known before any sample is read: label, group and
+    split from `.json`, the label from `.cls`.
+    """
 
     name: str
     offset: int
     length: int
     crc32: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def index_of(shard: Path) -> list[Member]:
@@ -74,7 +83,10 @@ def _load(place: Path, size: int, stamp: str) -> list[Member] | None:
         stored = json.loads(place.read_text(encoding="utf-8"))
         if [stored["version"], stored["size"], stored["stamp"]] != [VERSION, size, stamp]:
             return None
-        members = [Member(str(n), int(o), int(s), int(c)) for n, o, s, c in stored["members"]]
+        members = [
+            Member(str(name), int(offset), int(length), int(crc32), dict(facts))
+            for name, offset, length, crc32, facts in stored["members"]
+        ]
     except (OSError, ValueError, KeyError, TypeError):
         return None  # missing or damaged: it is only a cache of what the shard says
     inside = all(m.offset >= 0 and m.length >= 0 and m.offset + m.length <= size for m in members)
@@ -83,7 +95,7 @@ def _load(place: Path, size: int, stamp: str) -> list[Member] | None:
 
 def _keep(shard: Path, size: int, stamp: str, members: list[Member]) -> None:
     """Writes the index to the first place that can be written, under a temporary name first."""
-    rows = [[m.name, m.offset, m.length, m.crc32] for m in members]
+    rows = [[m.name, m.offset, m.length, m.crc32, m.facts] for m in members]
     text = json.dumps({"version": VERSION, "size": size, "stamp": stamp, "members": rows})
     for place in _places(shard):
         temporary = place.with_name(f"{place.name}.{os.getpid()}.tmp")
@@ -106,13 +118,33 @@ def _scan(file: BinaryIO, shard: Path, size: int) -> list[Member]:
                     raise tarfile.ReadError(f"{info.name} is cut short")
                 if info.isreg() and not info.issparse() and not _hidden(info.name):
                     crc = _crc32(file, info.offset_data, info.size)
-                    members.append(Member(info.name, info.offset_data, info.size, crc))
+                    facts = _facts(file, info)
+                    members.append(Member(info.name, info.offset_data, info.size, crc, facts))
                 tar.members = []  # type: ignore[attr-defined]  # else every header is kept
             _check_end(file, tar.offset, size)
     except tarfile.TarError as error:
         hint = "unpack the compression first" if _compressed(file) else "fetch it again"
         raise UserError(f"data: {shard} is no complete plain tar file ({error}); {hint}") from error
     return members
+
+
+def _facts(file: BinaryIO, info: tarfile.TarInfo) -> Mapping[str, Any]:
+    """The facts of a sidecar; none where it cannot be read, which its record reports later."""
+    kind = os.path.splitext(info.name)[1].lower()
+    if kind not in (".cls", ".json") or info.size > SIDECAR_BYTES:
+        return {}
+    file.seek(info.offset_data)
+    data = file.read(info.size)
+    if kind == ".cls":
+        return {"label": data[:256].decode("utf-8", "replace").strip()}
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    found = value if isinstance(value, dict) else {}
+    label = next((found[name] for name in ("label", "cls", "class") if name in found), None)
+    facts = {"label": label, "group": found.get("group"), "split": found.get("split")}
+    return {name: fact for name, fact in facts.items() if isinstance(fact, (str, int, float))}
 
 
 def _check_end(file: BinaryIO, offset: int, size: int) -> None:
