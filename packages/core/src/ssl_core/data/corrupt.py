@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,21 +18,27 @@ MIN_SEEN = 20
 class CorruptLog:
     """Appends to `corrupt.jsonl` and raises `TrainingAborted` above a share `max_corrupt`.
 
+    Of the first few samples a larger share may be corrupt by chance. So until all `length` records
+    were seen, the share must be exceeded by more than three standard deviations of drawing
+    without replacement; once they were, it is exact.
+
     One line a record: key, reason, key of the replacement, step. A resumed run finds the keys
     already there and does not repeat them; several ranks may append to one file. Without a path
     the keys are kept in memory.
     """
 
-    def __init__(self, path: Path | None, *, max_corrupt: float) -> None:
+    def __init__(self, path: Path | None, *, length: int, max_corrupt: float) -> None:
         self.path = path
+        self.length = length
         self.max_corrupt = max_corrupt
-        self.keys: set[str] = set()
+        self.steps: dict[str, int] = {}
+        self.reason = ""
         self._read = 0
         self._refresh()
 
     def __len__(self) -> int:
         """Distinct corrupt records so far, of earlier runs in this folder and of all ranks too."""
-        return len(self.keys)
+        return len(self.steps)
 
     def note(self, items: Sequence[Item], *, step: int, seen: int) -> None:
         """Records the failures behind one batch, after `seen` distinct samples of the stream."""
@@ -39,21 +46,34 @@ class CorruptLog:
             failure.key: (failure, item)
             for item in items
             for failure in item.failures
-            if failure.key not in self.keys
+            if failure.key not in self.steps
         }
-        if not fresh:
-            return
-        self._refresh()
-        lines = [_line(*pair, step) for key, pair in fresh.items() if key not in self.keys]
-        self.keys |= fresh.keys()
-        self._append(lines)
-        first = next(iter(fresh.values()))[0]
-        if seen >= MIN_SEEN and len(self.keys) > self.max_corrupt * seen:
+        if fresh:
+            self._refresh()
+            self._append([_line(*fresh[key], step) for key in fresh if key not in self.steps])
+            for key in fresh:
+                self.steps.setdefault(key, step)
+                self.reason = f"{key}: {fresh[key][0].reason}"
+        if seen >= MIN_SEEN and len(self.steps) > self._allowed(seen):
+            self._check(step, seen)
+
+    def _check(self, step: int, seen: int) -> None:
+        # A run that starts again from an earlier step finds entries of steps still to come.
+        count = sum(met <= step for met in self.steps.values())
+        if count > self._allowed(seen):
+            where = f"; all are listed in {self.path}" if self.path else ""
+            latest = f"; the latest is {self.reason}" if self.reason else ""
             raise TrainingAborted(
-                f"data: {len(self.keys)} of {seen} samples seen are corrupt, more than "
-                f"max_corrupt {self.max_corrupt:g}; the latest is {first.key}: {first.reason}"
-                + (f"; all are listed in {self.path}" if self.path else "")
+                f"data: {count} of {seen} samples seen are corrupt, more than max_corrupt "
+                f"{self.max_corrupt:g}{latest}{where}"
             )
+
+    def _allowed(self, seen: int) -> float:
+        """How many of `seen` samples may be corrupt."""
+        share = self.max_corrupt
+        variance = seen * share * (1 - share) * (1 - seen / self.length)
+        # The last term absorbs rounding: 29 of 100 are no more than 0.29.
+        return seen * share + 3 * math.sqrt(max(variance, 0.0)) + 1e-9 * seen
 
     def _refresh(self) -> None:
         """Takes in the lines that earlier runs and other ranks have written."""
@@ -67,8 +87,9 @@ class CorruptLog:
         self._read += len(whole)
         for line in whole.splitlines():
             try:
-                self.keys.add(json.loads(line)["key"])
-            except (ValueError, KeyError, TypeError):
+                entry = json.loads(line)
+                self.steps.setdefault(str(entry["key"]), int(entry.get("step", 0)))
+            except (ValueError, KeyError, TypeError, AttributeError):
                 continue  # the remains of a line that a kill cut short
 
     def _append(self, lines: list[bytes]) -> None:

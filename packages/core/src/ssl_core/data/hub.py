@@ -104,10 +104,11 @@ def open_hub(text: str, *, column: str | None = None, label: str | None = None) 
         ) from error
     name, wanted = text.removeprefix("hf:"), None
     try:
+        if not os.path.isdir(name):
+            name, _, wanted = name.partition(":")
         if os.path.isdir(name):
             loaded = datasets.load_from_disk(name)
         else:
-            name, _, wanted = name.partition(":")
             repository, _, config = name.partition("@")
             loaded = datasets.load_dataset(repository, config or None)
     except (OSError, ValueError, RuntimeError) as error:

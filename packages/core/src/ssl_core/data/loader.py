@@ -23,7 +23,7 @@ from ssl_core.data.device import ahead_on_device, pinned
 from ssl_core.data.fetch import Fetcher, Item
 from ssl_core.data.processes import ProcessPool
 from ssl_core.data.stream import Stream
-from ssl_core.errors import UserError
+from ssl_core.errors import UserError, unknown
 
 CHUNK = 8
 """Rows decoded by one task: small enough to share out evenly, large enough to pay the hand-over."""
@@ -85,6 +85,12 @@ class Loader:
             )
         if workers < 0:
             raise UserError(f"workers: {workers}; use 0 or more")
+        for name, value, allowed in (
+            ("worker_kind", worker_kind, ("thread", "process")),
+            ("cache", cache, ("auto", "memory", "none")),
+        ):
+            if value not in allowed:
+                raise unknown(name, value, allowed)
         self.source, self.reader, self.stream = source, reader, stream
         self.device = torch.device(device)
         self.workers = workers
@@ -92,7 +98,7 @@ class Loader:
         self.wait_seconds = 0.0
         self._fetcher = Fetcher(source, reader, seed=stream.seed, max_corrupt=max_corrupt)
         self._cache = SampleCache(len(source), kind=cache, max_bytes=cache_bytes // stream.world)
-        self._log = CorruptLog(corrupt_log, max_corrupt=max_corrupt)
+        self._log = CorruptLog(corrupt_log, length=len(source), max_corrupt=max_corrupt)
         self._processes: ProcessPool | None = None
         if worker_kind == "process" and workers:
             self._processes = ProcessPool(self._fetcher, workers)
