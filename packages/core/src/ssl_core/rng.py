@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -162,7 +163,7 @@ class Rng:
         return self.bits(stream, n).argsort(dim=1, stable=True)
 
 
-def _mix_numpy(x: np.ndarray) -> np.ndarray:
+def _mix_numpy(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """`_mix` on uint64 arrays."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58_476D_1CE4_E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D0_49BB_1331_11EB)
