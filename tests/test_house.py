@@ -12,7 +12,7 @@ PACKAGES = {path.name: path / "src" / f"ssl_{path.name}" for path in (ROOT / "pa
 
 # Floors of ssl_core, lowest first; a module imports only from its own floor or below.
 FLOORS = [
-    {"errors", "files", "environment", "rng", "schedules", "distributed"},
+    {"errors", "files", "tensors", "environment", "rng", "schedules", "distributed"},
     {"batch", "views", "objectives"},
     {"encoder", "networks"},
     {"methods"},
@@ -117,7 +117,15 @@ def _loaded_after(statement: str) -> set[str]:
     return set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
 
 
-HEAVY = {"transformers", "sklearn", "torch_geometric", "monai", "torchvision", "pyarrow", "datasets"}
+HEAVY = {
+    "transformers",
+    "sklearn",
+    "torch_geometric",
+    "monai",
+    "torchvision",
+    "pyarrow",
+    "datasets",
+}
 
 
 def test_core_imports_stay_light():

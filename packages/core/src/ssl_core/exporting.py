@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ssl_core.domain import Domain
 from ssl_core.errors import UserError, unknown
-from ssl_core.files import atomic_path, to_json
-from ssl_core.model import load_model, save_weights
+from ssl_core.model import load_model
 from ssl_core.run import Run
+from ssl_core.tensors import write_tensors
 
 FORMATS = ("safetensors", "timm")
 
@@ -40,24 +40,19 @@ def export_run(run: Run, domain: Domain, path: Path, *, format: str) -> Path:
         "method": recipe.method.name,
     }
     if format == "safetensors":
-        save_weights(model.encoder, path, facts)
+        write_tensors(path, model.encoder.state_dict(), facts)
     else:
         _save_timm(model.encoder, path, recipe.encoder.name, facts)
     return path
 
 
 def _save_timm(encoder: nn.Module, path: Path, name: str, facts: Mapping[str, object]) -> None:
-    from safetensors.torch import save_file
-
     named = timm_tensors(encoder)
     if named is None:
         raise UserError(
             f"format: the encoder {name!r} has no timm counterpart; use format 'safetensors'"
         )
-    tensors = {key: tensor.detach().cpu().clone().contiguous() for key, tensor in named.items()}
-    metadata = {key: to_json(value) for key, value in facts.items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"format": "pt", **metadata})
+    write_tensors(path, named, facts)
 
 
 def timm_tensors(encoder: nn.Module) -> dict[str, Tensor] | None:

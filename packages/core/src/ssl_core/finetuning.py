@@ -28,11 +28,12 @@ from ssl_core.errors import UserError
 from ssl_core.evaluation.probe import Probe, linear_probe
 from ssl_core.files import write_json
 from ssl_core.methods.base import Loss, Method
-from ssl_core.model import Model, load_model, save_weights
+from ssl_core.model import Model, load_model
 from ssl_core.parts import split_data
 from ssl_core.rng import Rng
 from ssl_core.run import Run
 from ssl_core.summary import versions
+from ssl_core.tensors import write_tensors
 from ssl_core.views import View, ViewPolicy
 
 
@@ -206,6 +207,7 @@ def _outcome(
 
 
 def _write(out: Path, model: Model, method: Classifier, found: dict[str, Any]) -> None:
-    save_weights(model.encoder, out / "model.safetensors")
-    save_weights(method.head, out / "head.safetensors", {"classes": found["classes"]})
+    write_tensors(out / "model.safetensors", model.encoder.state_dict())
+    facts = {"classes": found["classes"]}
+    write_tensors(out / "head.safetensors", method.head.state_dict(), facts)
     write_json(out / "summary.json", found)

@@ -9,20 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from torch import Tensor, nn
+from torch import nn
 
 from ssl_core.batch import Batch, Reader, Record, Source
 from ssl_core.data import Failure
 from ssl_core.domain import Domain
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.evaluation.embed import Embedding, embed, embed_source
-from ssl_core.files import atomic_path, to_json
 from ssl_core.recipe import Recipe
 from ssl_core.run import Run
+from ssl_core.tensors import read_tensors
 from ssl_core.views import ViewPolicy
-
-ALIASES = "aliases"
 
 
 @dataclass
@@ -112,33 +109,6 @@ def is_source(inputs: Any) -> bool:
     return hasattr(inputs, "fingerprint") and hasattr(inputs, "classes")
 
 
-def save_weights(module: nn.Module, path: Path, metadata: dict[str, Any] | None = None) -> None:
-    """Writes a module's parameters and buffers as safetensors, whole or not at all.
-
-    Tied tensors are stored once; their other names stand in the file's metadata.
-    """
-    from safetensors.torch import save_file
-
-    from ssl_core.engine.state import unshared
-
-    stored, aliases = unshared(module.state_dict())
-    facts = {name: to_json(value) for name, value in (metadata or {}).items()}
-    with atomic_path(path) as temporary:
-        save_file(stored, temporary, {"format": "pt", ALIASES: to_json(aliases), **facts})
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of `save_weights`, under all their names."""
-    import json
-
-    if not path.is_file():
-        raise UserError(f"weights: {str(path)!r} does not exist; the run has not finished")
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        aliases = json.loads((file.metadata() or {}).get(ALIASES, "{}"))
-    return tensors | {alias: tensors[name] for alias, name in aliases.items()}
-
-
 def load_model(run: Run, domain: Domain, *, device: torch.device) -> Model:
     """The trained encoder of a run.
 
@@ -147,12 +117,14 @@ def load_model(run: Run, domain: Domain, *, device: torch.device) -> Model:
     """
     from ssl_core.parts import build_parts
 
+    if not run.weights.is_file():
+        raise UserError(f"weights: {str(run.weights)!r} does not exist; the run has not finished")
     recipe = run.recipe
     reader = domain.load_reader(run.reader_folder)
     parts = build_parts(domain, recipe, reader)
     encoder = parts.method.backbone
     try:
-        encoder.load_state_dict(read_weights(run.weights))
+        encoder.load_state_dict(read_tensors(run.weights))
     except RuntimeError as error:
         raise UserError(
             f"weights: {run.weights} do not fit the recipe's encoder: {error}"

@@ -25,11 +25,11 @@ from ssl_core.errors import Preempted, UserError
 from ssl_core.evaluation.projection import plane
 from ssl_core.evaluation.rivals import Evaluator, Rival
 from ssl_core.files import atomic_folder, atomic_write, read_json, to_json, write_json
-from ssl_core.model import save_weights
 from ssl_core.parts import Parts, Split, build_parts, split_data
 from ssl_core.recipe import Recipe
 from ssl_core.run import Run, locate
 from ssl_core.summary import compare, measure, verdict, versions
+from ssl_core.tensors import write_tensors
 
 _MAP_POINTS = 600
 
@@ -248,8 +248,10 @@ def _finish(
 
     began = time.perf_counter()
     backbone = parts.method.backbone
-    save_weights(
-        backbone, run.weights, {"spec": parts.spec, "encoder": recipe.encoder.model_dump()}
+    write_tensors(
+        run.weights,
+        backbone.state_dict(),
+        {"spec": parts.spec, "encoder": recipe.encoder.model_dump()},
     )
     trained, _ = evaluator.embed(backbone)
     measured = measure(evaluator, trained, probe=evaluator.settings.probe)

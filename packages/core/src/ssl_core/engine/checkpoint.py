@@ -3,7 +3,7 @@
     checkpoints/step-00000500/
         state.safetensors    parameters, buffers, optimiser moments
         model.safetensors    the weights people use (the method's backbone)
-        meta.json            step, identity of the run, aliases of tied weights, CRC-32 of files
+        meta.json            step, identity of the run, CRC-32 of files
 
 Nothing is pickled. A folder whose checksums do not hold is passed over with a warning, and the one
 before it is used.
@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ssl_core.engine.state import load_training_tensors, training_tensors, unshared
+from ssl_core.engine.state import load_training_tensors, training_tensors
 from ssl_core.errors import UserError
 from ssl_core.files import sync, write_json
+from ssl_core.tensors import read_tensors, write_tensors
 
 SCHEMA = 1
 _log = logging.getLogger("ssl_core")
@@ -42,7 +42,6 @@ class Meta:
     """What must not change between saving and resuming: seed, batch size, data fingerprint..."""
     skipped: int
     score: float | None
-    aliases: dict[str, str]
 
 
 class Checkpoints:
@@ -81,17 +80,14 @@ class Checkpoints:
             shutil.rmtree(abandoned)
         temporary = self.folder / f"tmp-{step:08d}"
         temporary.mkdir()
-        stored, aliases = unshared(training_tensors(method, optimizer))
-        _save(stored, temporary / "state.safetensors")
-        weights, _ = unshared(backbone.state_dict())
-        _save(weights, temporary / "model.safetensors")
+        write_tensors(temporary / "state.safetensors", training_tensors(method, optimizer))
+        write_tensors(temporary / "model.safetensors", backbone.state_dict())
         meta = {
             "schema": SCHEMA,
             "step": step,
             "identity": dict(identity),
             "skipped": skipped,
             "score": score,
-            "aliases": aliases,
             "crc32": {name.name: _crc32(name) for name in sorted(temporary.iterdir())},
         }
         write_json(temporary / "meta.json", meta)
@@ -117,9 +113,7 @@ class Checkpoints:
         found = json.loads((self.path(step) / "meta.json").read_text())
         if found.get("schema") != SCHEMA:
             raise ValueError(f"schema {found.get('schema')!r} is not {SCHEMA}")
-        return Meta(
-            found["step"], found["identity"], found["skipped"], found["score"], found["aliases"]
-        )
+        return Meta(found["step"], found["identity"], found["skipped"], found["score"])
 
     def best(self) -> int | None:
         """The step with the highest score, if any was scored."""
@@ -145,8 +139,6 @@ class Checkpoints:
                 _log.warning("%s is damaged (%s); using the one before", self.path(step), error)
                 continue
             _require_same_identity(meta.identity, identity)
-            for alias, name in meta.aliases.items():
-                tensors[alias] = tensors[name]
             load_training_tensors(method, optimizer, tensors)
             return meta
         return None
@@ -157,12 +149,7 @@ class Checkpoints:
         for name, expected in sums.items():
             if _crc32(folder / name) != expected:
                 raise ValueError(f"{name} does not match its checksum")
-        return self.meta(step), load_file(folder / "state.safetensors")
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file(tensors, path)
-    sync(path)
+        return self.meta(step), read_tensors(folder / "state.safetensors")
 
 
 def _crc32(path: Path) -> int:

@@ -59,21 +59,3 @@ def _require_same_names(what: str, have: set[str], want: set[str]) -> None:
             f"{what} do not fit this method: missing {missing}, unexpected {extra}. "
             "Resume with the recipe of the run, or start in a new folder"
         )
-
-
-def unshared(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Contiguous tensors on the CPU without shared storage, and {alias: name} for the rest.
-
-    Tied weights appear under two names in a state dict; safetensors stores each memory once.
-    """
-    stored: dict[str, Tensor] = {}
-    aliases: dict[str, str] = {}
-    first: dict[tuple[int, torch.Size, tuple[int, ...]], str] = {}
-    for name, tensor in tensors.items():
-        place = (tensor.data_ptr(), tensor.shape, tensor.stride())
-        if tensor.numel() and place in first:
-            aliases[name] = first[place]
-        else:
-            first[place] = name
-            stored[name] = tensor.detach().to("cpu", copy=True).contiguous()
-    return stored, aliases

@@ -16,10 +16,10 @@ from torch import Tensor
 from ssl_core.batch import Batch
 from ssl_core.data import split_holdout
 from ssl_core.domain import Domain
-from ssl_core.engine.state import unshared
 from ssl_core.methods.base import Loss, Method, Step
 from ssl_core.recipe import Data
 from ssl_core.rng import Rng
+from ssl_core.tensors import unshared
 
 SEED = 11
 
