@@ -18,11 +18,11 @@ from ssl_core.data import ArraySource
 from ssl_core.errors import Preempted, UserError
 from ssl_core.evaluation.knn import knn_accuracy
 from ssl_core.evaluation.projection import plane
-from ssl_core.exporting import timm_tensors
-from ssl_core.parts import embedded_data, split_data
 from ssl_core.recipe import Data
-from ssl_core.run import Run
-from ssl_core.summary import verdict
+from ssl_core.runs.exporting import timm_tensors
+from ssl_core.runs.folder import Run
+from ssl_core.runs.parts import embedded_data, split_data
+from ssl_core.runs.summary import verdict
 from ssl_core.testing.vectors import VECTORS
 
 SHORT = {"train.steps": 40, "train.batch_size": 32, "train.save_every": 16, "train.log_every": 10}

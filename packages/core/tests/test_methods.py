@@ -80,7 +80,8 @@ def crops(n, roles):
 
 
 def dino(**options):
-    return DINO(MLPEncoder(SPEC), NoisyViews(SPEC), prototypes=12, hidden=8, bottleneck=4, **options)
+    small = {"prototypes": 12, "hidden": 8, "bottleneck": 4}
+    return DINO(MLPEncoder(SPEC), NoisyViews(SPEC), **small, **options)
 
 
 def test_dino_teacher_sees_globals_only_and_their_order_does_not_matter():

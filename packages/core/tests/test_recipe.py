@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ssl_core import config
 from ssl_core.errors import UserError, unknown
 from ssl_core.recipe import Recipe
 from ssl_core.registry import Registry
+from ssl_core.runs import config
 from ssl_core.testing.vectors import VECTORS
 
 

@@ -12,7 +12,7 @@ from ssl_core import api
 from ssl_core.files import read_json, write_json
 from ssl_core.report import render
 from ssl_core.report.charts import bars, line_chart, number, scatter, thinned, ticks
-from ssl_core.run import Run
+from ssl_core.runs.folder import Run
 from ssl_core.testing.vectors import VECTORS
 
 VOID = {"meta", "br", "line", "rect", "circle", "polyline"}

@@ -15,7 +15,7 @@ import torch
 
 from ssl_core import environment, files
 from ssl_core.errors import UserError
-from ssl_core.run import Run, locate, resolve
+from ssl_core.runs.folder import Run, locate, resolve
 from ssl_core.testing.vectors import VECTORS, VectorDomain
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_core.config import build, recipe_names
 from ssl_core.errors import UserError
 from ssl_core.recipe import Data
+from ssl_core.runs.config import build, recipe_names
 from ssl_core.testing import Contract, MethodCase
 from ssl_graph.domain import GRAPH
 from ssl_graph.samples import FAMILIES, HABITS, KINDS, molecule, pairings

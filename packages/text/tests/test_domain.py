@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from ssl_core.batch import Record
-from ssl_core.config import build, recipe_names
 from ssl_core.data import ArraySource
 from ssl_core.recipe import Data
+from ssl_core.runs.config import build, recipe_names
 from ssl_core.testing import CHECKS, Contract, MethodCase
 from ssl_text.domain import TEXT
 

@@ -16,20 +16,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_core import config
-from ssl_core.assessing import assess
 from ssl_core.batch import Source
 from ssl_core.domain import Domain
 from ssl_core.engine.fit import Callback
 from ssl_core.engine.parallel import choose_device
 from ssl_core.errors import UserError
-from ssl_core.exporting import export_run
-from ssl_core.finetuning import finetune_run
-from ssl_core.model import Model, load_model
-from ssl_core.pretraining import train
-from ssl_core.progress import progress_callbacks
 from ssl_core.recipe import Recipe
-from ssl_core.run import Run, resolve
+from ssl_core.runs import config
+from ssl_core.runs.assessing import assess
+from ssl_core.runs.exporting import export_run
+from ssl_core.runs.finetuning import finetune_run
+from ssl_core.runs.folder import Run, resolve
+from ssl_core.runs.model import Model, load_model
+from ssl_core.runs.pretraining import train
+from ssl_core.runs.progress import progress_callbacks
 
 RunLike = Run | str | os.PathLike[str]
 

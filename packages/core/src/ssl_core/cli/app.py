@@ -34,7 +34,7 @@ class App:
     @property
     def domain(self) -> Domain:
         """The domain object."""
-        from ssl_core.run import resolve
+        from ssl_core.runs.folder import resolve
 
         return resolve(self.spec)
 

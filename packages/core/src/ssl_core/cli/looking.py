@@ -19,7 +19,7 @@ _KINDS = ("methods", "encoders", "views", "recipes")
 @click.option("--match", default="*", help="Only names that fit a pattern such as 'vit_*'.")
 def list_(app: App, screen: Screen, *, kind: str | None, match: str) -> None:
     """List methods, encoders, views or recipes."""
-    from ssl_core.config import recipe_names
+    from ssl_core.runs.config import recipe_names
 
     domain = app.domain
     found: dict[str, list[str]] = {
@@ -44,7 +44,7 @@ def list_(app: App, screen: Screen, *, kind: str | None, match: str) -> None:
 @command
 def doctor(app: App, screen: Screen) -> None:
     """Check versions, threads, GPUs, disk."""
-    from ssl_core.diagnosis import diagnose
+    from ssl_core.runs.diagnosis import diagnose
 
     found = diagnose(app.domain)
     for section, content in found.items():
@@ -68,7 +68,7 @@ def samples(app: App, screen: Screen, *, folder: str, count: int | None, seed: i
 
     A small labelled set of real files, the same for the same seed.
     """
-    from ssl_core.parts import write_samples
+    from ssl_core.runs.parts import write_samples
 
     domain = app.domain
     path = Path(folder)
@@ -87,8 +87,8 @@ def inspect(app: App, screen: Screen, *, data: str, limit: int, settings: tuple[
 
     Counts, classes, sizes, unreadable records, and what training would assume.
     """
-    from ssl_core.config import build
-    from ssl_core.inspection import inspect_data
+    from ssl_core.runs.config import build
+    from ssl_core.runs.inspection import inspect_data
 
     domain = app.domain
     recipe = build(domain, flags={"data": {"path": data}}, assignments=settings)
@@ -118,7 +118,7 @@ def bench(app: App, screen: Screen, *, seconds: float, **options: Any) -> None:
     Reading, views and whole training steps, each alone.
     """
     from ssl_core import api
-    from ssl_core.benchmarking import benchmark
+    from ssl_core.runs.benchmarking import benchmark
 
     domain = app.domain
     found = benchmark(domain, api.build_recipe(domain, **options), seconds=seconds)

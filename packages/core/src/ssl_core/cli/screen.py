@@ -45,7 +45,7 @@ class Screen:
 
     def rivals(self, found: Mapping[str, Any]) -> None:
         """The three rivals side by side, and the verdict."""
-        from ssl_core.summary import SCORE_WORDS, percent, shown
+        from ssl_core.runs.summary import SCORE_WORDS, percent, shown
 
         name = found["score"]["name"]
         probed = "probe" in found["rivals"]["trained"]

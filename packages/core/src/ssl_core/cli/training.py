@@ -11,7 +11,7 @@ from ssl_core.cli.app import App, command, device_option, recipe_options, run_ar
 from ssl_core.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from ssl_core.run import Run
+    from ssl_core.runs.folder import Run
 
 progress_option = click.option(
     "--progress/--no-progress", default=True, help="Show progress on stderr."
@@ -29,7 +29,7 @@ def pretrain(app: App, screen: Screen, **options: Any) -> None:
     folder continues an interrupted run.
     """
     from ssl_core import api
-    from ssl_core.run import Run
+    from ssl_core.runs.folder import Run
 
     out = options["out"]
     if out is not None and Run(Path(out)).finished:
@@ -68,7 +68,7 @@ def finetune(app: App, screen: Screen, *, run: str, **options: Any) -> None:
     A linear probe on the frozen encoder first, then every layer from there.
     """
     from ssl_core import api
-    from ssl_core.summary import percent
+    from ssl_core.runs.summary import percent
 
     found = api.finetune(run, domain=app.domain, **options)
     accuracy = found["accuracy"]

@@ -44,7 +44,7 @@ def embed(
 ) -> None:
     """Write one vector for each record of DATA."""
     from ssl_core import api
-    from ssl_core.tables import check_table, write_embedding
+    from ssl_core.runs.tables import check_table, write_embedding
 
     check_table(Path(out))  # before the work, not after it
     model = api.load(run, device=device, domain=app.domain)
@@ -86,7 +86,7 @@ def export(app: App, screen: Screen, *, run: str, out: str, format: str) -> None
 def report(app: App, screen: Screen, *, run: str) -> None:
     """Write a run's report.html again."""
     from ssl_core.report import write_report
-    from ssl_core.run import Run
+    from ssl_core.runs.folder import Run
 
     path = write_report(Run.load(run))
     screen.say(f"written {path}")

@@ -8,13 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ssl_core.config import to_yaml
 from ssl_core.files import atomic_write
-from ssl_core.progress import parts_of
 from ssl_core.report.charts import Point, bars, line_chart, scatter
 from ssl_core.report.style import CSS
-from ssl_core.run import Run
-from ssl_core.summary import SCORE_WORDS, shown
+from ssl_core.runs.config import to_yaml
+from ssl_core.runs.folder import Run
+from ssl_core.runs.progress import parts_of
+from ssl_core.runs.summary import SCORE_WORDS, shown
 
 _RIVALS = {"raw": "raw input", "untrained": "untrained encoder", "trained": "trained encoder"}
 _MOST_CORRUPT = 50

@@ -14,9 +14,9 @@ from ssl_core.domain import Domain
 from ssl_core.engine.optim import build_optimizer
 from ssl_core.engine.parallel import choose_device
 from ssl_core.engine.precision import autocast
-from ssl_core.parts import build_parts, split_data
 from ssl_core.recipe import Recipe
 from ssl_core.rng import Rng
+from ssl_core.runs.parts import build_parts, split_data
 
 _FAR = 1_000_000_000
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_core.config import parse, validate
 from ssl_core.domain import Domain
 from ssl_core.errors import UserError
 from ssl_core.files import read_json
 from ssl_core.recipe import Recipe
+from ssl_core.runs.config import parse, validate
 
 
 @dataclass(frozen=True)

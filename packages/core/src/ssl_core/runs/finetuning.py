@@ -28,11 +28,11 @@ from ssl_core.errors import UserError
 from ssl_core.evaluation.probe import Probe, linear_probe
 from ssl_core.files import write_json
 from ssl_core.methods.base import Loss, Method
-from ssl_core.model import Model, load_model
-from ssl_core.parts import split_data
 from ssl_core.rng import Rng
-from ssl_core.run import Run
-from ssl_core.summary import versions
+from ssl_core.runs.folder import Run
+from ssl_core.runs.model import Model, load_model
+from ssl_core.runs.parts import split_data
+from ssl_core.runs.summary import versions
 from ssl_core.tensors import write_tensors
 from ssl_core.views import View, ViewPolicy
 

@@ -17,7 +17,7 @@ from ssl_core.domain import Domain
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.evaluation.embed import Embedding, embed, embed_source
 from ssl_core.recipe import Recipe
-from ssl_core.run import Run
+from ssl_core.runs.folder import Run
 from ssl_core.tensors import read_tensors
 from ssl_core.views import ViewPolicy
 
@@ -115,7 +115,7 @@ def load_model(run: Run, domain: Domain, *, device: torch.device) -> Model:
     The network is built as in training, by the method: methods may add to an encoder (a mask
     token) or keep a teacher as the backbone.
     """
-    from ssl_core.parts import build_parts
+    from ssl_core.runs.parts import build_parts
 
     if not run.weights.is_file():
         raise UserError(f"weights: {str(run.weights)!r} does not exist; the run has not finished")

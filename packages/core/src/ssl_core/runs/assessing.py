@@ -9,11 +9,11 @@ import torch
 from ssl_core.batch import Source
 from ssl_core.domain import Domain
 from ssl_core.files import write_json
-from ssl_core.model import load_model
-from ssl_core.parts import build_parts, split_data
-from ssl_core.pretraining import make_evaluator
-from ssl_core.run import Run
-from ssl_core.summary import compare, measure, verdict, versions
+from ssl_core.runs.folder import Run
+from ssl_core.runs.model import load_model
+from ssl_core.runs.parts import build_parts, split_data
+from ssl_core.runs.pretraining import make_evaluator
+from ssl_core.runs.summary import compare, measure, verdict, versions
 
 
 def assess(

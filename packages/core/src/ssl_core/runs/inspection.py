@@ -9,8 +9,8 @@ from ssl_core.batch import Source
 from ssl_core.data import Failure, decode_all, labels_of
 from ssl_core.domain import Domain
 from ssl_core.evaluation.embed import sample_rows
-from ssl_core.parts import split_data
 from ssl_core.recipe import Data
+from ssl_core.runs.parts import split_data
 
 
 def inspect_data(domain: Domain, data: Data, *, limit: int) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ssl_core.domain import Domain
 from ssl_core.errors import UserError, unknown
-from ssl_core.model import load_model
-from ssl_core.run import Run
+from ssl_core.runs.folder import Run
+from ssl_core.runs.model import load_model
 from ssl_core.tensors import write_tensors
 
 FORMATS = ("safetensors", "timm")

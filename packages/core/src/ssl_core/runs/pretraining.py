@@ -15,7 +15,6 @@ import torch.distributed as dist
 from torch import nn
 
 from ssl_core.batch import Reader, Source
-from ssl_core.config import differences, save_recipe
 from ssl_core.data import Loader, Stream
 from ssl_core.distributed import rank, world_size
 from ssl_core.domain import Domain
@@ -25,10 +24,11 @@ from ssl_core.errors import Preempted, UserError
 from ssl_core.evaluation.projection import plane
 from ssl_core.evaluation.rivals import Evaluator, Rival
 from ssl_core.files import atomic_folder, atomic_write, read_json, to_json, write_json
-from ssl_core.parts import Parts, Split, build_parts, split_data
 from ssl_core.recipe import Recipe
-from ssl_core.run import Run, locate
-from ssl_core.summary import compare, measure, verdict, versions
+from ssl_core.runs.config import differences, save_recipe
+from ssl_core.runs.folder import Run, locate
+from ssl_core.runs.parts import Parts, Split, build_parts, split_data
+from ssl_core.runs.summary import compare, measure, verdict, versions
 from ssl_core.tensors import write_tensors
 
 _MAP_POINTS = 600

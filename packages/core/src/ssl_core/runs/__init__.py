@@ -1,0 +1,1 @@
+"""Runs: from a recipe to a finished folder, and what is done with it afterwards."""
