@@ -80,7 +80,7 @@ def _decode_bytes(data: bytes, max_pixels: int, keep_alpha: bool) -> Tensor:
         _check_size(header.width, header.height, max_pixels)
         if header.bits != 8:
             raise CorruptSample(f"JPEG: {header.bits} bits per component are not supported")
-        decoder = _fast_decoder(kind)
+        decoder = fast_decoder(kind)
         if decoder is not None and header.channels in (1, 3):
             return _by_torchvision(kind, decoder, data)
     elif kind == "PNG":
@@ -103,7 +103,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 @functools.cache
-def _fast_decoder(kind: str) -> Callable[..., Tensor] | None:
+def fast_decoder(kind: str) -> Callable[..., Tensor] | None:
     """Torchvision's decoder of "JPEG" or "PNG", or None where this build has none.
 
     The operator and not its Python wrapper: torchvision announced from 0.29 on that its decoders
@@ -132,7 +132,7 @@ def _deep_png(data: bytes, max_pixels: int, keep_alpha: bool) -> Tensor:
     errors), so Pillow, which checks the checksums and the compressed stream, reads it first.
     """
     shallow = _from_file_by_pillow("PNG", data, max_pixels, keep_alpha)
-    decoder = _fast_decoder("PNG")
+    decoder = fast_decoder("PNG")
     if decoder is None:
         return shallow
     return _without_alpha(_by_torchvision("PNG", decoder, data), keep_alpha)

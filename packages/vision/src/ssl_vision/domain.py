@@ -26,6 +26,7 @@ class VisionDomain(Domain):
     name = "vision"
     package = "ssl_vision"
     sample_kind = "images"
+    libraries = ("torchvision", "timm", "pillow")
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(
@@ -53,6 +54,19 @@ class VisionDomain(Domain):
     @property
     def default_count(self) -> int:
         return samples.DEFAULT_COUNT
+
+    def abilities(self) -> Mapping[str, str]:
+        from PIL import features
+
+        from ssl_vision.decode import fast_decoder
+
+        found = {
+            name: bool(features.check(name)) for name in ("webp", "libtiff", "jpg_2000", "avif")
+        }
+        return {
+            "JPEG": "torchvision" if fast_decoder("JPEG") is not None else "Pillow",
+            **{name: "Pillow" if has else "missing" for name, has in found.items()},
+        }
 
     def create_encoder(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_core.rng import Rng
+from ssl_vision.views.geometry import check_probability
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class GaussianBlur:
     kernel: int | None = None
 
     def __post_init__(self) -> None:
+        check_probability("blur", self.p)
         if not 0 < self.sigma[0] <= self.sigma[1]:
             raise ValueError(f"blur sigma must be an increasing positive pair, got {self.sigma}")
         if self.kernel is not None and (self.kernel < 1 or self.kernel % 2 == 0):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ssl_core.rng import Rng
+from ssl_vision.views.geometry import check_probability
 
 _LUMA = (0.2989, 0.587, 0.114)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
@@ -105,6 +106,7 @@ class ColourJitter:
     p: float = 0.8
 
     def __post_init__(self) -> None:
+        check_probability("jitter", self.p)
         if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
             raise ValueError(f"jitter strengths must be >= 0 and hue <= 0.5, got {self}")
 
@@ -147,6 +149,9 @@ class Grey:
 
     p: float = 0.2
 
+    def __post_init__(self) -> None:
+        check_probability("grey", self.p)
+
     def sample(self, rng: Rng) -> Tensor:
         """bool `[B]`."""
         return rng.bernoulli("grey", p=self.p)
@@ -163,6 +168,9 @@ class Solarise:
 
     p: float = 0.2
     threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_probability("solarise", self.p)
 
     def sample(self, rng: Rng) -> Tensor:
         """bool `[B]`."""

@@ -13,6 +13,12 @@ from ssl_core.rng import Rng
 _TRIES = 10
 
 
+def check_probability(what: str, p: float) -> None:
+    """Raises `ValueError` unless `p` lies in [0, 1]."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"{what} probability must lie between 0 and 1, got {p}")
+
+
 @dataclass(frozen=True)
 class RandomResizedCrop:
     """Boxes with a uniform share of the area and a log-uniform aspect (Szegedy et al. 2014).
@@ -64,6 +70,9 @@ class HorizontalFlip:
     """Left-right mirror image with probability `p`."""
 
     p: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_probability("flip", self.p)
 
     def sample(self, rng: Rng) -> Tensor:
         """bool `[B]`."""

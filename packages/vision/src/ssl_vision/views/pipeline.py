@@ -70,6 +70,12 @@ class Augmentation:
     interpolation: Interpolation = "bilinear"
     role: str = "global"
 
+    def __post_init__(self) -> None:
+        if self.interpolation not in ("bilinear", "bicubic"):
+            raise ValueError(
+                f"interpolation must be bilinear or bicubic, got {self.interpolation!r}"
+            )
+
     def sample(self, rng: Rng, sizes: Tensor) -> ViewParams:
         """All random choices of this view, for images of `sizes` (`[B, 2]`)."""
         return ViewParams(

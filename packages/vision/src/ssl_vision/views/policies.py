@@ -61,6 +61,12 @@ def _side(spec: Spec, size: int | None) -> int:
     return side
 
 
+def _repeated(view: Augmentation, count: int) -> list[Augmentation]:
+    if count < 1:
+        raise ValueError(f"views must be at least 1, got {count}")
+    return [view] * count
+
+
 def _pair(name: str, value: Range) -> tuple[float, float]:
     if len(value) != 2:
         raise ValueError(f"{name} must be two numbers (low, high), got {value!r}")
@@ -103,7 +109,7 @@ def simclr(
         interpolation=interpolation,
         **augmentation_facts(spec),
     )
-    return _policy(spec, size, [view] * views)
+    return _policy(spec, size, _repeated(view, views))
 
 
 def byol(
@@ -211,7 +217,7 @@ def weak(
         interpolation=interpolation,
         **augmentation_facts(spec),
     )
-    return _policy(spec, size, [view] * views)
+    return _policy(spec, size, _repeated(view, views))
 
 
 def mae(
