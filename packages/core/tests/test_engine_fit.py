@@ -10,6 +10,7 @@ import torch
 from ssl_core import recipe
 from ssl_core.batch import Batch
 from ssl_core.data.stream import Stream
+from ssl_core.encoder import Features
 from ssl_core.engine.checkpoint import Checkpoints
 from ssl_core.engine.fit import fit
 from ssl_core.engine.parallel import compile_encoder
@@ -86,6 +87,38 @@ def test_a_stopped_run_ends_in_the_same_bits(tmp_path, vectors):
     lines = [(tmp_path / p / "metrics.jsonl").read_text() for p in ("whole", "parts")]
     steps = [[json.loads(line)["step"] for line in text.splitlines()] for text in lines]
     assert steps[0] == steps[1] == [3, 6, 9, 12]
+
+
+class ConvEncoder(torch.nn.Module):
+    """Reads 24 numbers as two channels of 3 x 4."""
+
+    embed_dim = 6
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(2, 6, 3)
+
+    def forward(self, data):
+        return Features(self.conv(data.reshape(-1, 2, 3, 4)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "lars"])
+def test_moments_of_channels_last_weights_come_back_in_their_layout(tmp_path, vectors, name):
+    def train_conv(out, **options):
+        torch.manual_seed(5)
+        method = BYOL(ConvEncoder(), NoisyViews(SPEC), hidden=16, dim=8)
+        optimizer = recipe.Optimizer(name=name, lr=1e-2, warmup=0.2)
+        return run(out, vectors, method, optimizer=optimizer, **options)[0]
+
+    def stop(step):
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    whole = train_conv(tmp_path / "whole")
+    assert whole.encoder.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(Preempted):
+        train_conv(tmp_path / "parts", hook=stop)
+    assert_same_bits(whole, train_conv(tmp_path / "parts"))
 
 
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, vectors, caplog):

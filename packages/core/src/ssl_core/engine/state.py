@@ -40,12 +40,26 @@ def load_training_tensors(
     for name, tensor in _under(tensors, "optimizer/").items():
         parameter, _, key = name.rpartition("/")
         moments.setdefault(parameter, {})[key] = tensor
-    names: dict[Tensor, str] = {p: name for name, p in method.named_parameters()}
+    parameters = dict(method.named_parameters())
+    names: dict[Tensor, str] = {p: name for name, p in parameters.items()}
     state_dict = optimizer.state_dict()
     order = [names[p] for group in optimizer.param_groups for p in group["params"]]
     _require_same_names("checkpoint moments", set(moments), set(moments) & set(order))
+    for name, state in moments.items():
+        moments[name] = {key: _laid_out(t, parameters[name]) for key, t in state.items()}
     state_dict["state"] = {i: moments[name] for i, name in enumerate(order) if name in moments}
     optimizer.load_state_dict(state_dict)
+
+
+def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
+    """The moment with its parameter's strides.
+
+    Files hold row-major tensors, but a parameter may be channels-last; fused kernels walk both
+    flat, so with other strides moments would meet other weights' gradients.
+    """
+    if moment.shape != parameter.shape:
+        return moment
+    return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
