@@ -31,11 +31,7 @@ def measure(
     channels, dtype = _majority([(x.shape[0], x.dtype) for x in images])
     same = [x for x in images if x.shape[0] == channels and x.dtype == dtype]
     low, high = _value_range(same, dtype)
-    flat = [(x.flatten(1).to(torch.float64) - low) / (high - low) for x in same]
-    count = sum(x.shape[1] for x in flat)
-    mean = torch.stack([x.sum(1) for x in flat]).sum(0) / count
-    square = torch.stack([((x - mean[:, None]) ** 2).sum(1) for x in flat]).sum(0)
-    std = (square / count).sqrt().clamp(min=1e-3)
+    mean, std = _moments(same, low, high)
     heights, widths = ([x.shape[axis] for x in same] for axis in (1, 2))
     side = min(int(np.median(heights)), int(np.median(widths)))
     spec = {
@@ -57,6 +53,22 @@ def measure(
         spec["mean"] = [0.449] if grey else list(IMAGENET_MEAN)
         spec["std"] = [0.226] if grey else list(IMAGENET_STD)
     return spec
+
+
+def _moments(images: Sequence[Tensor], low: float, high: float) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel over all pixels, on the 0..1 scale, float64 `[C]`.
+
+    One image at a time: a sample of photographs in float64 would take gigabytes.
+    """
+    total = square = torch.zeros(images[0].shape[0], dtype=torch.float64)
+    count = 0
+    for image in images:
+        value = (image.flatten(1).to(torch.float64) - low) / (high - low)
+        total = total + value.sum(1)
+        square = square + (value * value).sum(1)
+        count += value.shape[1]
+    mean = total / count
+    return mean, (square / count - mean**2).clamp(min=1e-6).sqrt()
 
 
 def _majority(kinds: Sequence[tuple[int, torch.dtype]]) -> tuple[int, torch.dtype]:

@@ -134,7 +134,7 @@ class ImageReader:
         for row in np.sort(rows):
             try:
                 images.append(stored(source[int(row)].payload, options))
-            except CorruptSample as error:
+            except (CorruptSample, OSError) as error:
                 reason = str(error)
         if not images:
             raise UserError(f"data: none of {len(rows)} records is a readable image ({reason})")

@@ -1,0 +1,99 @@
+"""The vision domain as the command walks it: files in, batches and views out, recipes valid."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+import ssl_vision
+from ssl_core.batch import Batch
+from ssl_core.data import decode_all, split_holdout
+from ssl_core.recipe import Data
+from ssl_core.rng import Rng
+from ssl_core.runs.config import build, recipe_names
+from ssl_vision.domain import VISION
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("digits") / "digits"
+    VISION.samples(path, count=60, seed=0)
+    return path
+
+
+def test_from_folder_to_views(folder, tmp_path) -> None:
+    data = Data(path=str(folder))
+    train, held = split_holdout(VISION.open(data), 0.2)
+    assert (len(train), len(held)) == (48, 12)
+    assert list(train.classes) == list("0123456789")
+    reader = VISION.fit_reader(train, data)
+    reader.save(tmp_path)
+    batches = list(decode_all(train, VISION.load_reader(tmp_path), range(48), batch_size=20))
+    assert [len(batch) for batch in batches] == [20, 20, 8]
+    assert reader.raw(batches[0].data).shape == (20, 3 * 32 * 32)
+    for name in VISION.views:
+        policy = VISION.create_views(name, reader.spec, {})
+        views = policy(batches[0], Rng.at(0, 0, batches[0].ids))
+        assert all(len(view) == 20 for view in views)
+        assert policy.plain(batches[0]).shape == (20, 3, 40, 40)
+
+
+def test_damaged_files_are_passed_over_and_named(folder, tmp_path) -> None:
+    mixed = tmp_path / "mixed"
+    (mixed / "empty").mkdir(parents=True)
+    photo = Image.effect_noise((64, 48), 60)
+    photo.save(mixed / "good.jpg")
+    photo.save(mixed / "whole.png")
+    whole = (mixed / "good.jpg").read_bytes()
+    (mixed / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (mixed / "notes.jpg").write_text("not a picture")
+    bomb = bytearray((mixed / "whole.png").read_bytes())
+    bomb[16:24] = (30_000).to_bytes(4, "big") * 2
+    (mixed / "bomb.png").write_bytes(bomb)
+    data = Data(path=str(mixed))
+    source = VISION.open(data)
+    reader = VISION.fit_reader(source, data)
+    failures = {}
+    batches = decode_all(
+        source,
+        reader,
+        range(len(source)),
+        batch_size=8,
+        on_corrupt=lambda failure: failures.update({failure.key: failure.reason}),
+    )
+    assert sorted(key for batch in batches for key in batch.keys) == ["good.jpg", "whole.png"]
+    assert "truncated" in failures["cut.jpg"]
+    assert "not an image file" in failures["notes.jpg"]
+    assert "30000 x 30000 pixels exceed" in failures["bomb.png"]
+
+
+@pytest.mark.parametrize("name", recipe_names(VISION))
+def test_recipes_are_valid_and_build(name: str, folder) -> None:
+    recipe = build(VISION, name)
+    spec = {"channels": 3, "size": 40, "height": 40, "width": 40, "dtype": "uint8"}
+    spec |= {"range": [0, 255], "mean": [0.5] * 3, "std": [0.25] * 3}
+    policy = VISION.create_views(recipe.views.name, spec, recipe.views.options)
+    ids = torch.arange(2)
+    data = torch.zeros(2, 3, 40, 40, dtype=torch.uint8)
+    views = policy(Batch(data, ids, ids), Rng.at(0, 0, ids))
+    assert views[0].data.shape[:2] == (2, 3)
+    assert recipe.method.name in VISION.methods
+    assert recipe.encoder.name in VISION.encoder_names()
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    code = (
+        "import sys, ssl_vision, ssl_vision.__main__; dir(ssl_vision)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_public_names() -> None:
+    assert ssl_vision.VISION is VISION
+    for name in ssl_vision.__all__:
+        assert getattr(ssl_vision, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'pretrian'"):
+        _ = ssl_vision.pretrian
