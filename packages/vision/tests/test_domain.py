@@ -12,7 +12,7 @@ from ssl_core.batch import Batch
 from ssl_core.data import decode_all, split_holdout
 from ssl_core.recipe import Data
 from ssl_core.rng import Rng
-from ssl_core.runs.config import build, recipe_names
+from ssl_core.runs.config import build, recipe_names, shipped
 from ssl_vision.domain import VISION
 
 
@@ -81,6 +81,19 @@ def test_recipes_are_valid_and_build(name: str, folder) -> None:
     assert views[0].data.shape[:2] == (2, 3)
     assert recipe.method.name in VISION.methods
     assert recipe.encoder.name in VISION.encoder_names()
+
+
+@pytest.mark.parametrize("name", [n for n in recipe_names(VISION) if n.endswith("_imagenet")])
+def test_nothing_of_the_laptop_default_shows_through_published_recipes(name: str) -> None:
+    own, built = shipped(VISION, name), build(VISION, name)
+    for section in ("views", "encoder", "method"):
+        named = getattr(built, section)
+        assert {"name": named.name, **named.options} == own[section]
+    for section in ("optimizer", "train"):
+        values = getattr(built, section).model_dump()
+        assert {key: values[key] for key in own[section]} == own[section] | {
+            key: tuple(value) for key, value in own[section].items() if isinstance(value, list)
+        }
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
