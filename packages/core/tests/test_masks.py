@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from reference import GOLDEN
 from ssl_core.errors import UserError
 from ssl_core.networks.masks import RandomMasker, mask_from_order
 from ssl_core.rng import Rng
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 RATIOS = [0.25, 0.5, 0.6, 0.75, 0.9]
 
 

@@ -1,19 +1,16 @@
 """Heads, teacher and cross-replica batch norm against released code and closed forms."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from reference import GOLDEN
 from ssl_core.networks.batchnorm import CrossReplicaBatchNorm, convert_batchnorm
 from ssl_core.networks.dropout import KeyedDropout, dropout_keys, key_dropout
 from ssl_core.networks.heads import MLPHead, PrototypeHead
 from ssl_core.networks.teacher import Teacher, ema_update
 from ssl_core.rng import Rng
-
-GOLDEN = Path(__file__).parents[3] / "shared/golden"
 
 
 @pytest.mark.parametrize("norm_last", [False, True])

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reference import assert_gradients, draw, golden
 from ssl_core.objectives import info_nce, nt_xent
 from ssl_core.objectives import partition as partition_module
 from ssl_core.objectives.partition import log_partition
-
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
-
-
-def golden(case: str) -> dict[str, Tensor]:
-    with np.load(GOLDEN / f"{case}.npz") as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
 
 
 def assert_matches(loss: Tensor, leaves: list[Tensor], value: Tensor, grads: list[Tensor]) -> None:
     """Loss and gradients to 1e-10 of the largest entry."""
     torch.testing.assert_close(loss, value.to(loss.dtype).reshape(()), rtol=1e-10, atol=1e-12)
-    for got, want in zip(torch.autograd.grad(loss, leaves), grads, strict=True):
-        assert (got - want).abs().max() <= 1e-10 * want.abs().max()
+    assert_gradients(loss, leaves, grads)
 
 
 def slow_nt_xent(

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
+from reference import draw, golden
 from ssl_core.objectives import Centering, dino, sinkhorn, soft_cross_entropy
 from ssl_core.schedules import linear
-
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
-
-
-def golden(case: str) -> dict[str, Tensor]:
-    with np.load(GOLDEN / f"{case}.npz") as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
 
 
 @pytest.mark.parametrize(

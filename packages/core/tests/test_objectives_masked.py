@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from reference import GOLDEN, draw
 from ssl_core.networks.masks import Mask
 from ssl_core.objectives import (
     masked_l1,
@@ -22,18 +22,12 @@ from ssl_core.objectives import (
     normalise_patches,
 )
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 HIDDEN = torch.tensor([[True, False, True, True], [False, False, True, False]])
 
 
 def golden(case: str) -> dict[str, Tensor]:
     with np.load(GOLDEN / f"{case}.npz") as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
 
 
 def mask_of(hidden: Tensor) -> Mask:

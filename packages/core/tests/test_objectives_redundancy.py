@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from reference import assert_gradients, draw, golden
 from ssl_core.objectives import barlow_twins, vicreg, vicreg_parts
-
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
-
-
-def golden(case: str) -> dict[str, Tensor]:
-    with np.load(GOLDEN / f"{case}.npz") as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
 
 
 def assert_golden(loss: Tensor, g: dict[str, Tensor], z: list[Tensor]) -> None:
     torch.testing.assert_close(loss, g["out_loss"].reshape(()), rtol=1e-10, atol=0)
     wants = [g["grad_z1"], g["grad_z2"]]
-    for got, want in zip(torch.autograd.grad(loss, z), wants, strict=True):
-        assert (got - want).abs().max() <= 1e-10 * want.abs().max()
+    assert_gradients(loss, z, wants)
 
 
 def leaves(g: dict[str, Tensor]) -> list[Tensor]:

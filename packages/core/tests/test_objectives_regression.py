@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
+from reference import assert_gradients, draw, golden
 from ssl_core.objectives import byol, mse, negative_cosine, scaled_cosine, smooth_l1
-
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
-
-
-def golden(case: str) -> dict[str, Tensor]:
-    with np.load(GOLDEN / f"{case}.npz") as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-
-
-def draw(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
-
-
-def assert_grads(loss: Tensor, leaves: list[Tensor], wants: list[Tensor]) -> None:
-    for got, want in zip(torch.autograd.grad(loss, leaves), wants, strict=True):
-        assert (got - want).abs().max() <= 1e-10 * want.abs().max()
 
 
 @pytest.mark.parametrize("case", ["htdt_symmetric", "solo_symmetric"])
@@ -36,7 +16,7 @@ def test_byol_equals_released_ports(case):
     p0, p1 = g["in_p1"].requires_grad_(), g["in_p2"].requires_grad_()
     loss = byol(p0, p1, g["in_t1"], g["in_t2"])
     torch.testing.assert_close(loss, g["out_loss"].reshape(()), rtol=1e-10, atol=0)
-    assert_grads(loss, [p0, p1], [g["grad_p1"], g["grad_p2"]])
+    assert_gradients(loss, [p0, p1], [g["grad_p1"], g["grad_p2"]])
 
 
 def test_simsiam_equals_lightly_and_the_release():
@@ -45,7 +25,7 @@ def test_simsiam_equals_lightly_and_the_release():
     p = [g["in_p1"].requires_grad_(), g["in_p2"].requires_grad_()]
     loss = (negative_cosine(p[0], g["in_z2"]) + negative_cosine(p[1], g["in_z1"])) / 2
     torch.testing.assert_close(loss, g["out_loss"].reshape(()), rtol=1e-10, atol=0)
-    assert_grads(loss, p, [g["grad_p1"], g["grad_p2"]])
+    assert_gradients(loss, p, [g["grad_p1"], g["grad_p2"]])
 
     g = golden("simsiam/official_linear_networks")
     encoder, predictor = g["in_W_encoder"].requires_grad_(), g["in_W_predictor"].requires_grad_()
@@ -53,7 +33,7 @@ def test_simsiam_equals_lightly_and_the_release():
     p = [x @ predictor.T for x in z]
     loss = (negative_cosine(p[0], z[1]) + negative_cosine(p[1], z[0])) / 2
     torch.testing.assert_close(loss, g["out_loss"].reshape(()), rtol=1e-10, atol=0)
-    assert_grads(loss, [encoder, predictor], [g["grad_W_encoder"], g["grad_W_predictor"]])
+    assert_gradients(loss, [encoder, predictor], [g["grad_W_encoder"], g["grad_W_predictor"]])
 
 
 @pytest.mark.parametrize("alpha", [1, 2, 3])
@@ -63,7 +43,7 @@ def test_scaled_cosine_equals_graphmae(alpha):
     predicted = g["prediction"].requires_grad_()
     loss = scaled_cosine(predicted, g["target"], alpha=alpha)
     torch.testing.assert_close(loss, g[f"loss_alpha{alpha}"].reshape(()), rtol=1e-9, atol=0)
-    assert_grads(loss, [predicted], [g[f"grad_alpha{alpha}"]])
+    assert_gradients(loss, [predicted], [g[f"grad_alpha{alpha}"]])
 
 
 def test_scaled_cosine_of_hidden_rows_only():

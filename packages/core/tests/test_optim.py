@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from reference import GOLDEN
 from ssl_core import recipe
 from ssl_core.engine import lars as lars_module
 from ssl_core.engine.lars import LARS
 from ssl_core.engine.optim import build_optimizer, layer_ids, param_groups, set_schedule
 from ssl_core.errors import UserError
 from ssl_core.schedules import cosine, warmup_cosine
-
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 
 
 def golden(case: str) -> dict[str, np.ndarray]:

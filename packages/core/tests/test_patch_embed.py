@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from reference import GOLDEN
 from ssl_core.errors import UserError
 from ssl_core.networks.patch_embed import PatchEmbed, patchify, unpatchify
 
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 CASES = [((12,), (3,)), ((8, 12), (4, 3)), ((4, 6, 8), (2, 3, 4))]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from reference import GOLDEN
 from ssl_core.networks.positions import (
     RelativePositionBias,
     grid_coords,
@@ -16,8 +15,6 @@ from ssl_core.networks.positions import (
     sincos,
     sincos_grid,
 )
-
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 
 
 def test_sincos_equals_the_released_mae_tables() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from ssl_core.batch import Batch
+from reference import GOLDEN, OneView, keys
 from ssl_core.encoder import Features, Tokens
 from ssl_core.errors import UserError
 from ssl_core.methods.simmim import SimMIM
@@ -18,24 +16,7 @@ from ssl_core.networks.masks import Mask
 from ssl_core.networks.patch_embed import patchify
 from ssl_core.networks.vit import PatchTransformer
 from ssl_core.networks.weights import load_weights
-from ssl_core.rng import Rng
 from ssl_core.views import View
-
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
-
-
-class OneView:
-    """The batch itself as the only view."""
-
-    def __call__(self, batch: Batch, rng: Rng) -> list[View]:
-        return [View(batch.data, rng)]
-
-    def plain(self, batch: Batch) -> Tensor:
-        return batch.data
-
-
-def keys(rows: int) -> Rng:
-    return Rng.at(0, 0, torch.arange(rows))
 
 
 def tiny(positions: str = "learned") -> SimMIM:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import networkx as nx
 import numpy as np
 import pytest
 import torch
 
+from reference import GOLDEN
 from ssl_core.batch import Batch
 from ssl_core.encoder import Features, Tokens
 from ssl_core.networks.masks import Mask
@@ -21,8 +20,6 @@ from ssl_graph.methods.graphmae import GraphMAE, swap_some, with_rows_of
 from ssl_graph.reader import GraphReader
 from ssl_graph.sources.memory import GraphList
 from ssl_graph.views.policies import none
-
-GOLDEN = Path(__file__).parents[3] / "shared" / "golden"
 
 
 def golden() -> dict[str, torch.Tensor]:
