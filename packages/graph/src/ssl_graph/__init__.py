@@ -1,38 +1,30 @@
-"""ssl_graph: self-supervised learning on graphs.
+"""Self-supervised learning on graphs: readers, on-device views, encoders, the command.
 
-`GRAPH` is the domain object; `GraphList` and the other sources live in `ssl_graph.sources`.
-Importing this package imports nothing heavy: names are resolved when first used.
+Importing this package is cheap; torch is imported when one of its names is first used.
+
+    import ssl_graph
+    run = ssl_graph.pretrain(data="tu/MUTAG", method="simclr", out="runs/mutag")
+    vectors = ssl_graph.load(run).embed("tu/MUTAG")
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from ssl_core.surface import surface
 
 __version__ = "0.1.0"
 
-_WHERE = {
-    "GRAPH": "ssl_graph.domain",
-    "Graph": "ssl_graph.graph",
-    "GraphBatch": "ssl_graph.graph",
-    "GraphList": "ssl_graph.sources.memory",
-    "GraphMAE": "ssl_graph.methods.graphmae",
-}
-_API = ("pretrain", "resume", "evaluate", "finetune", "load")
+__getattr__, __all__ = surface(
+    __name__,
+    "ssl_graph.domain:GRAPH",
+    {
+        "Graph": "ssl_graph.graph:Graph",
+        "GraphBatch": "ssl_graph.graph:GraphBatch",
+        "GraphList": "ssl_graph.sources.memory:GraphList",
+        "GraphMAE": "ssl_graph.methods.graphmae:GraphMAE",
+        "write_samples": "ssl_graph.samples:write_samples",
+    },
+)
 
-__all__ = [*_WHERE, *_API]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        return getattr(importlib.import_module(_WHERE[name]), name)
-    if name in _API:
-        import functools
-
-        function = getattr(importlib.import_module("ssl_core.api"), name)
-        if name != "pretrain":
-            return function
-        from ssl_graph.domain import GRAPH
-
-        return functools.partial(function, GRAPH)
-    raise AttributeError(f"module 'ssl_graph' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

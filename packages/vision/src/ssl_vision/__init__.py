@@ -9,31 +9,20 @@ Importing this package is cheap; torch is imported when one of its names is firs
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+from ssl_core.surface import surface
 
-_DOMAIN = "ssl_vision.domain:VISION"
-_NAMES = {
-    "VISION": "ssl_vision.domain:VISION",
-    "ImageReader": "ssl_vision.reader:ImageReader",
-    "create_encoder": "ssl_vision.encoders.create:create_encoder",
-    "decode_image": "ssl_vision.decode:decode_image",
-    "write_samples": "ssl_vision.samples:write_samples",
-}
-_API = ("evaluate", "export", "finetune", "load", "pretrain", "resume")
+__version__ = "0.1.0"
 
-__all__ = ["VISION", "ImageReader", "create_encoder", "decode_image", "evaluate", "export"]
-__all__ += ["finetune", "load", "pretrain", "resume", "write_samples"]
-
-
-def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first asked for (PEP 562)."""
-    if name in _NAMES:
-        module, _, attribute = _NAMES[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
-    if name in _API:
-        return importlib.import_module("ssl_core.api").bound(_DOMAIN)[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __all__ = surface(
+    __name__,
+    "ssl_vision.domain:VISION",
+    {
+        "ImageReader": "ssl_vision.reader:ImageReader",
+        "create_encoder": "ssl_vision.encoders.create:create_encoder",
+        "decode_image": "ssl_vision.decode:decode_image",
+        "write_samples": "ssl_vision.samples:write_samples",
+    },
+)
 
 
 def __dir__() -> list[str]:

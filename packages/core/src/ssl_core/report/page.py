@@ -60,6 +60,11 @@ def _subtitle(summary: Mapping[str, Any], run: Run) -> str:
     )
 
 
+def _headline(words: str) -> str:
+    """The first letter large, the others as they are (k-NN)."""
+    return words[:1].upper() + words[1:]
+
+
 def _scores(summary: Mapping[str, Any]) -> str:
     score = summary["score"]
     values = {key: _value(score[key]) for key in _RIVALS}
@@ -69,7 +74,7 @@ def _scores(summary: Mapping[str, Any]) -> str:
     chance = summary.get("chance")
     note = "" if chance is None else f" The line marks chance ({shown(score['name'], chance)})."
     return (
-        f"<h2>{escape(SCORE_WORDS[score['name']].capitalize())} on {summary['queries']} "
+        f"<h2>{escape(_headline(SCORE_WORDS[score['name']]))} on {summary['queries']} "
         f'held-out records</h2><div class="card">{bars(rows, full=full, mark=chance)}'
         f'<p class="sub" style="margin:8px 0 0">Higher is better.{escape(note)}</p></div>'
     )

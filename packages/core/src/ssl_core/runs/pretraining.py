@@ -25,6 +25,7 @@ from ssl_core.evaluation.projection import plane
 from ssl_core.evaluation.rivals import Evaluator, Rival
 from ssl_core.files import atomic_folder, atomic_write, read_json, to_json, write_json
 from ssl_core.recipe import Recipe
+from ssl_core.rng import shuffled
 from ssl_core.runs.config import differences, save_recipe
 from ssl_core.runs.folder import Run, locate
 from ssl_core.runs.parts import Parts, Split, build_parts, split_data
@@ -228,10 +229,12 @@ def _baselines(run: Run, evaluator: Evaluator, parts: Parts, split: Split) -> _B
 
 
 def point_map(rival: Rival) -> dict[str, Any]:
-    """The queries on their first two principal axes, for the report."""
-    rows = rival.queries[:_MAP_POINTS]
-    points = np.round(plane(rows).numpy(), 4)
-    return {"points": points.tolist(), "labels": rival.query_labels[:_MAP_POINTS].tolist()}
+    """The queries on their first two principal axes, for the report: all, or an even sample."""
+    count = len(rival.queries)
+    # Queries often stand in the order of their classes.
+    rows = np.sort(shuffled(np.arange(min(count, _MAP_POINTS)), count, "map"))
+    points = np.round(plane(rival.queries[rows]).numpy(), 4)
+    return {"points": points.tolist(), "labels": rival.query_labels[rows].tolist()}
 
 
 def _finish(

@@ -62,8 +62,10 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     per_chroma = chroma.clamp(min=1e-20).reciprocal_()
     # Sixths of a turn, by which channel is largest; a lerp by a 0/1 mask is cheaper than `where`.
     hue = (red - green).mul_(per_chroma).add_(4)
-    hue.lerp_((blue - red).mul_(per_chroma).add_(2), (green == high).to(x.dtype))
-    hue.lerp_((green - blue).mul_(per_chroma), (red == high).to(x.dtype))
+    # The mask is written as float: converting a bool mask costs ten times the comparison.
+    mask = torch.empty_like(hue)
+    hue.lerp_((blue - red).mul_(per_chroma).add_(2), torch.eq(green, high, out=mask))
+    hue.lerp_((green - blue).mul_(per_chroma), torch.eq(red, high, out=mask))
     hue.add_((6 * shift)[:, None, None])
     hue.sub_((hue * (1 / 6)).floor_().mul_(6))
     for channel, centre in ((red, 3.0), (green, 2.0), (blue, 4.0)):
