@@ -1,0 +1,39 @@
+"""Every method the vision domain declares, against the contract kit."""
+
+import pytest
+
+from ssl_core.testing import CHECKS, Contract, MethodCase
+from ssl_vision.domain import VISION
+
+RESNET = {"encoder": "resnet_nano", "encoder_options": {"widths": (8, 16)}}
+VIT = {"encoder": "vit_nano_patch8"}
+SMALL = {"view_options": {"size": 32}}
+CROPS = {"view_options": {"size": 32, "local_size": 16, "local_views": 2}}
+HEAD = {"hidden": 16, "dim": 8}
+PROTOTYPES = {"hidden": 16, "bottleneck": 8, "prototypes": 24}
+DECODER = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2}
+
+CASES = [
+    MethodCase("simclr", "simclr", options=HEAD, **SMALL, **RESNET),
+    MethodCase("byol", "byol", options=HEAD, **SMALL, **RESNET),
+    MethodCase("barlow_twins", "byol", options=HEAD, **SMALL, **RESNET),
+    MethodCase("vicreg", "byol", options=HEAD, **SMALL, **RESNET),
+    MethodCase("dino", "dino", options=PROTOTYPES, **CROPS, **VIT),
+    MethodCase("mae", "mae", options=DECODER, **SMALL, **VIT),
+    MethodCase("simmim", "mae", options={"mask_unit": 1}, **SMALL, **VIT),
+]
+
+
+@pytest.fixture(scope="module")
+def contract(tmp_path_factory):
+    return Contract(VISION, CASES, tmp_path_factory.mktemp("vision") / "samples")
+
+
+def test_every_declared_method_has_a_case(contract):
+    assert contract.undeclared() == (set(), set())
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_contract(contract, case, check):
+    contract.check(case, [check])
