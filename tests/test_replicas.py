@@ -1,5 +1,6 @@
 """Two gloo ranks under torchrun see what one process sees, and end where it ends."""
 
+import json
 import os
 import subprocess
 import sys
@@ -46,3 +47,13 @@ def test_two_ranks_end_where_one_process_ends(trained, method):
     two = load_file(trained / "world-2" / method / "final.safetensors")
     for name, tensor in one.items():
         torch.testing.assert_close(two[name], tensor, rtol=1e-9, atol=1e-11, msg=name)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_ranks_log_the_loss_of_the_whole_batch(trained, method):
+    logs = [trained / f"world-{world}" / method / "metrics.jsonl" for world in (1, 2)]
+    one, two = ([json.loads(line) for line in log.read_text().splitlines()] for log in logs)
+    assert [r["step"] for r in one] == [r["step"] for r in two]
+    for a, b in zip(one, two, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-6)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-6)

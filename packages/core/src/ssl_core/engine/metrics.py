@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_core.distributed import all_mean
 from ssl_core.files import atomic_write, to_json
 from ssl_core.methods.base import Loss
 
@@ -35,9 +36,13 @@ class Window:
         self._waited += waited
 
     def close(self) -> dict[str, float]:
-        """Means of the window, throughput and data-wait share; starts the next window."""
+        """Means of the window over steps and replicas, throughput and data-wait share.
+
+        Every rank calls it at the same steps. Starts the next window.
+        """
         names = list(self._sums)
-        values = (torch.stack([self._sums[n] for n in names]) / max(1, self._count)).tolist()
+        means = torch.stack([self._sums[n] for n in names]) / max(1, self._count)
+        values = all_mean(means).tolist()
         seconds = max(time.perf_counter() - self._start, 1e-9)
         out = dict(zip(names, values, strict=True))
         out["samples_per_second"] = self._samples / seconds
