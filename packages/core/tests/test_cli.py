@@ -240,3 +240,14 @@ def test_sigterm_saves_says_how_to_go_on_and_exits_143(tmp_path: Path) -> None:
     assert json.loads(stdout.splitlines()[-1])["exit_code"] == 143
     assert f"ssl-vectors resume {out}" in stderr
     assert list((out / "checkpoints").glob("step-*/meta.json"))
+
+
+def test_a_reader_that_stops_early_sees_no_traceback() -> None:
+    """`ssl-vectors list ... | head -1`: the other end of the pipe is closed before we write."""
+    code = f"from ssl_core.cli import command_line; command_line({SPEC!r}, name='vectors')()"
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", code, "list", "methods"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert "Traceback" not in done.stderr

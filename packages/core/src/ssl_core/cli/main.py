@@ -39,7 +39,9 @@ class Commands(click.Group):
 def _report(error: BaseException, args: Sequence[str]) -> int:
     """Prints an error as its kind deserves; returns the exit code."""
     code, message = _meaning(error)
-    if code == 1 or "--debug" in args:
+    # click itself exits with 1 when a reader such as `head` closed our output: no fault of ours.
+    ours = code == 1 and not isinstance(error, SystemExit)
+    if ours or "--debug" in args:
         traceback.print_exception(error, file=sys.stderr)
     if message:
         click.echo(message, err=True)
