@@ -200,12 +200,13 @@ def test_accumulation_is_refused_where_samples_are_compared(tmp_path, vectors):
         run(tmp_path, vectors, build(SimCLR), train=train)
 
 
-def test_keeps_the_newest_and_the_best(tmp_path, vectors):
-    scores = iter([0.3, 0.9, 0.5, 0.1])
+def test_keeps_the_newest_and_the_best_and_logs_every_score(tmp_path, vectors):
+    given = [0.3, 0.9, 0.5, 0.1]
+    scores = iter(given)
     fit(
         build(),
         MemoryLoader(vectors, TRAIN),
-        train=TRAIN.model_copy(update={"save_every": 100, "keep": 1}),
+        train=TRAIN.model_copy(update={"save_every": 100, "keep": 1, "log_every": 5}),
         optimizer=ADAMW,
         out=tmp_path,
         score=lambda backbone: next(scores),
@@ -214,6 +215,10 @@ def test_keeps_the_newest_and_the_best(tmp_path, vectors):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.steps() == [6, 12]
     assert checkpoints.best() == 6
+    records = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [3, 5, 6, 9, 10, 12]
+    assert [record["score"] for record in records if "score" in record] == given
+    assert all("loss" in record and "samples_per_second" in record for record in records)
 
 
 def test_training_leaves_the_global_generator_alone(tmp_path, vectors):

@@ -116,9 +116,8 @@ def fit(
     guard, skips = BatchNormGuard(method), SkipCounter(device, train.max_skipped)
     skips.total.fill_(meta.skipped if meta else 0)
     window, record, began = Window(), {}, time.perf_counter()
-    saved: float | None = None
 
-    def save(step: int) -> None:
+    def save(step: int, held_out: float | None) -> None:
         if main:
             checkpoints.save(
                 step,
@@ -127,7 +126,7 @@ def fit(
                 opt,
                 identity=identity,
                 skipped=int(skips.total),
-                score=saved,
+                score=held_out,
             )
         barrier()
 
@@ -159,27 +158,28 @@ def fit(
 
             done = step + 1
             window.add(_mean(losses), norm, samples=train.batch_size, waited=waited)
-            saved = None
-            if done % train.log_every == 0 or done == train.steps:
+            last = done == train.steps
+            scored = score if score_every and done % score_every == 0 else None
+            held_out = None
+            if done % train.log_every == 0 or last or scored is not None:
                 skips.check(done)
                 record = {"step": done, "steps": train.steps, **window.close()}
                 record["lr"] = opt.param_groups[0]["lr"]
                 record["skipped"] = int(skips.total)
                 if method.monitored is not None:
                     record["effective_rank"] = effective_rank(method.monitored)
-            if score is not None and score_every and done % score_every == 0:
-                saved = score(method.backbone)
-                method.train()
-                record = {"step": done, "steps": train.steps, **record, "score": saved}
-            if record.get("step") == done and metrics is not None:
-                metrics.write(record)
+                if scored is not None:
+                    held_out = record["score"] = scored(method.backbone)
+                    method.train()
+                if metrics is not None:
+                    metrics.write(record)
                 for watcher in watchers:
                     watcher.on_log(record)
 
             stopping = any_rank(stop.received is not None, device)
-            if done % train.save_every == 0 or done == train.steps or stopping or saved is not None:
-                save(done)
-            if stopping and done < train.steps:
+            if done % train.save_every == 0 or last or stopping or scored is not None:
+                save(done, held_out)
+            if stopping and not last:
                 raise Preempted(_stop_message(stop.received, done, train.steps))
         for watcher in watchers:
             watcher.on_end(train.steps)
