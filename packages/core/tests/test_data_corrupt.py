@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from readers import DecodingReader
 from ssl_core.batch import Batch, Record
 from ssl_core.data import ArraySource, Failure, Loader, Stream
 from ssl_core.data.fetch import Fetcher, Item
@@ -19,10 +20,8 @@ from ssl_core.errors import CorruptSample, TrainingAborted, UserError
 BAD = (3, 17, 40, 41)
 
 
-class NumberReader:
+class NumberReader(DecodingReader):
     """Numbers to tensors; negative ones cannot be read."""
-
-    spec: ClassVar[dict[str, Any]] = {}
 
     def decode(self, record: Record) -> torch.Tensor:
         if record.payload < 0:
@@ -31,12 +30,6 @@ class NumberReader:
 
     def collate(self, samples: Sequence[torch.Tensor]) -> torch.Tensor:
         return torch.stack(list(samples))
-
-    def raw(self, data: Any) -> torch.Tensor:
-        raise NotImplementedError
-
-    def save(self, folder: Any) -> None:
-        raise NotImplementedError
 
 
 def numbers(n: int, *, bad: Sequence[int] = ()) -> ArraySource:

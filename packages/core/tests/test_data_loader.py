@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +21,6 @@ from ssl_core.rng import shuffled
 class ListReader:
     """Numbers to tensors of as many entries modulo five; negative numbers cannot be read."""
 
-    spec: ClassVar[dict[str, Any]] = {}
-
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay
         self.decoded: list[str] = []
@@ -36,12 +34,6 @@ class ListReader:
 
     def collate(self, samples: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return list(samples)
-
-    def raw(self, data: Any) -> torch.Tensor:
-        raise NotImplementedError
-
-    def save(self, folder: Any) -> None:
-        raise NotImplementedError
 
 
 def numbers(n: int, *, bad: Sequence[int] = ()) -> ArraySource:
