@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from readers import DecodingReader
 from ssl_core.batch import Batch, Record
 from ssl_core.data import ArraySource, Failure, Loader, Stream, decode_all
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.rng import shuffled
 
 
-class ListReader:
+class ListReader(DecodingReader):
     """Numbers to tensors of as many entries modulo five; negative numbers cannot be read."""
 
     def __init__(self, delay: float = 0.0) -> None:
