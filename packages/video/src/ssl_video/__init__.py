@@ -1,1 +1,1 @@
-"""Self-supervised learning for video: clips from files, on-device views, encoders, the ssl-video command."""
+"""Self-supervised learning for video."""

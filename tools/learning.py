@@ -1,0 +1,211 @@
+"""Do the recipes learn? Shipped recipes over several seeds, as a Markdown table.
+
+    uv run python tools/learning.py                                  # every domain's default
+    uv run python tools/learning.py vision --recipes simclr byol mae --probe
+    uv run python tools/learning.py vision --recipes simclr --steps 800 --seeds 0 1 2
+    uv run python tools/learning.py vision --write docs/methods.md   # into that page's table
+    uv run python tools/learning.py --data-seed 1                    # on samples of another seed
+
+Held-out accuracy in percent (mean ± sample standard deviation over seeds) of the raw input, the
+untrained and the trained encoder: weighted k-NN, and with `--probe` a linear probe whose penalty
+is chosen on a split of the training part. The last step is scored, never the best. Each finished
+run is appended to `build/learning/<domain>.jsonl`, and a run that stands there is not made again:
+a long table can be made in several goes. `--fresh` forgets what stands there.
+
+The recipes were chosen while looking at the embedded data (data seed 0); another data seed draws
+other samples and another split, whose labels nobody has tuned on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ssl_core.environment  # noqa: F401  thread settings stand before torch is imported
+from ssl_core.files import atomic_write, read_json
+
+ROOT = Path(__file__).resolve().parents[1]
+DOMAINS = sorted(path.parent.name[4:] for path in ROOT.glob("packages/*/src/ssl_*/domain.py"))
+BEGIN, END = "<!-- learning table -->", "<!-- end of learning table -->"
+RIVALS = ("raw", "untrained", "trained")
+
+Result = dict[str, Any]
+
+
+class Table:
+    """The runs of one domain, each kept in a file as soon as it is done."""
+
+    def __init__(self, domain: str, arguments: argparse.Namespace, scratch: Path) -> None:
+        self.domain, self.arguments, self.scratch = domain, arguments, scratch
+        self.package = importlib.import_module(f"ssl_{domain}")
+        self.file = ROOT / "build" / "learning" / f"{domain}.jsonl"
+        if arguments.fresh:
+            self.file.unlink(missing_ok=True)
+        self.data: Path | None = None
+
+    def results(self, recipe: str) -> list[Result]:
+        """One result a seed, from the file or from a run made now."""
+        return [self._result(recipe, seed) for seed in self.arguments.seeds]
+
+    def _result(self, recipe: str, seed: int) -> Result:
+        given = self.arguments
+        identity = {
+            "recipe": self.package.build_recipe(
+                recipe, steps=given.steps, seed=seed, settings=self._settings()
+            ).model_dump(mode="json"),
+            "data_seed": given.data_seed,
+        }
+        for line in self.file.read_text().splitlines() if self.file.is_file() else []:
+            known: Result = json.loads(line)
+            if known["identity"] == identity:
+                return known
+        result = {"identity": identity, **self._run(recipe, seed)}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("a") as out:
+            out.write(json.dumps(result) + "\n")
+        print(f"{self.domain} {recipe} seed {seed}: {summarised(result)}", file=sys.stderr)
+        return result
+
+    def _settings(self) -> list[str]:
+        probe = ["evaluation.probe=true"] if self.arguments.probe else []
+        return [*probe, *self.arguments.set]
+
+    def _run(self, recipe: str, seed: int) -> Result:
+        began = time.perf_counter()
+        run = self.package.pretrain(
+            recipe,
+            data=self._samples(),
+            steps=self.arguments.steps,
+            seed=seed,
+            settings=self._settings(),
+            out=self.scratch / f"{self.domain}-{recipe}-{seed}",
+            progress=False,
+        )
+        summary = read_json(run.path / "summary.json")
+        rivals = summary["rivals"]
+        return {
+            "score": summary["score"],
+            "probe": {name: rivals[name].get("probe", {}).get("accuracy") for name in RIVALS},
+            "effective_rank": summary["effective_rank"],
+            "parameters": summary["parameters"],
+            "steps": summary["steps"],
+            "step_ms": 1000 * summary["wall_seconds"] / summary["steps"],
+            "seconds": time.perf_counter() - began,
+        }
+
+    def _samples(self) -> Path | None:
+        """A folder of samples of another seed; None for the embedded data."""
+        if self.arguments.data_seed == 0:
+            return None
+        if self.data is None:
+            self.data = self.scratch / f"{self.domain}-samples"
+            self.data.mkdir()
+            domain = getattr(self.package, self.domain.upper())
+            domain.samples(self.data, count=domain.default_count, seed=self.arguments.data_seed)
+        return self.data
+
+
+def summarised(result: Result) -> str:
+    """One run in a line."""
+    score = result["score"]
+    shown = ", ".join(f"{name} {percent([score[name]])}" for name in RIVALS)
+    return f"{score['name']} {shown} in {result['seconds']:.0f} s"
+
+
+def percent(values: Sequence[float | None]) -> str:
+    """Mean ± sample standard deviation of shares, in percent."""
+    known = [100 * value for value in values if value is not None]
+    return spread(known) if known else "-"
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean ± sample standard deviation."""
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
+
+
+def gains(results: Sequence[Result]) -> list[float]:
+    """By how many points each run's k-NN beats the better of its rivals."""
+    scores = [result["score"] for result in results]
+    return [100 * (s["trained"] - max(s["raw"], s["untrained"])) for s in scores]
+
+
+def row(name: str, results: Sequence[Result], *, probe: bool) -> str:
+    """A line of the table."""
+    cells = [name, *(percent([r["score"][rival] for r in results]) for rival in RIVALS)]
+    cells.append(spread(gains(results)))
+    if probe:
+        cells += [percent([r["probe"][rival] for r in results]) for rival in RIVALS]
+    cells.append(spread([r["effective_rank"] for r in results]))
+    cells += [f"{results[0]['steps']}", f"{statistics.median(r['step_ms'] for r in results):.0f}"]
+    cells.append(f"{statistics.median(r['seconds'] for r in results):.0f}")
+    return "| " + " | ".join(cells) + " |"
+
+
+def header(*, probe: bool) -> list[str]:
+    """The table's first two lines."""
+    names = ["recipe", *(f"k-NN {rival}" for rival in RIVALS), "gain over best rival"]
+    names += [f"linear {rival}" for rival in RIVALS] if probe else []
+    names += ["effective rank", "steps", "ms a step", "seconds a run"]
+    return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+
+
+def write_into(page: Path, table: str) -> None:
+    """Replaces what stands between the two marks of a page."""
+    text = page.read_text() if page.is_file() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        sys.exit(f"{page}: put the marks {BEGIN} and {END} where the table shall stand")
+    atomic_write(page, f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+
+
+def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("domains", nargs="*", metavar="DOMAIN", help=", ".join(DOMAINS))
+    parser.add_argument("--recipes", nargs="+", default=["default"], metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, help="the same number for every recipe")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--data-seed", type=int, default=0, help="0: the embedded data")
+    parser.add_argument("--probe", action="store_true", help="also fit linear probes")
+    parser.add_argument("--fresh", action="store_true", help="forget the runs made before")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page")
+    arguments = parser.parse_args(words)
+    for name in arguments.domains:
+        if name not in DOMAINS:
+            parser.error(f"{name!r} is not a domain; choose from {', '.join(DOMAINS)}")
+    return arguments
+
+
+def main() -> int:
+    arguments = arguments_of()
+    lines = header(probe=arguments.probe)
+    print(*lines, sep="\n", flush=True)
+    worst = float("inf")
+    chosen = arguments.domains or DOMAINS
+    with tempfile.TemporaryDirectory() as scratch:
+        for domain in chosen:
+            table = Table(domain, arguments, Path(scratch))
+            for recipe in arguments.recipes:
+                results = table.results(recipe)
+                name = recipe if len(chosen) == 1 else f"{domain} {recipe}"
+                lines.append(row(name, results, probe=arguments.probe))
+                print(lines[-1], flush=True)
+                worst = min(worst, statistics.mean(gains(results)))
+    if arguments.write:
+        write_into(arguments.write, "\n".join(lines))
+    return 0 if worst > 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
