@@ -20,6 +20,14 @@ class Record:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """A payload that needs no decoding: the sample itself, and a hash of the reader's facts."""
+
+    sample: Any
+    spec: str
+
+
 class Source(Protocol):
     """An indexable collection of records that knows no domain; pure and safe in threads."""
 

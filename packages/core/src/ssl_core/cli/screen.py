@@ -24,6 +24,11 @@ class Screen:
         if not self.quiet:
             click.echo(text, err=self.as_json)
 
+    def progress(self, text: str) -> None:
+        """A line on stderr that the next one replaces; nothing unless that is a terminal."""
+        if not self.quiet and sys.stderr.isatty():
+            click.echo(f"\r\x1b[K{text}", err=True, nl=False)
+
     def result(self, content: Mapping[str, Any]) -> None:
         """The outcome for programs: one line, the last on stdout; nothing without `--json`."""
         from ssl_core.files import to_json

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ssl_core.batch import Reader, Source
-from ssl_core.data.heads import head_of
+from ssl_core.batch import Decoded, Reader, Record, Source
+from ssl_core.data.heads import digest, head_of
 from ssl_core.data.limits import with_retries
-from ssl_core.errors import CorruptSample, SSLError, TrainingAborted
+from ssl_core.errors import CorruptSample, SSLError, TrainingAborted, UserError
+from ssl_core.files import plain
 from ssl_core.rng import shuffled
 
 
@@ -36,6 +38,35 @@ class Item:
     failures: tuple[Failure, ...] = ()
 
 
+def spec_digest(reader: Reader) -> str:
+    """A hash of the facts a reader decodes by."""
+    return digest([json.dumps(plain(reader.spec), sort_keys=True)])
+
+
+class Decoder:
+    """`Reader.decode`; packed samples are taken as they are.
+
+    Raises `UserError` for samples that were packed by a reader with other facts.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self._spec: str | None = None
+
+    def __call__(self, record: Record) -> Any:
+        payload = record.payload
+        if not isinstance(payload, Decoded):
+            return self.reader.decode(record)
+        if self._spec is None:
+            self._spec = spec_digest(self.reader)
+        if payload.spec != self._spec:
+            raise UserError(
+                "data: these samples were packed for other reader facts (channels, sizes, "
+                "vocabulary...) than this run's; give the original files instead"
+            )
+        return payload.sample
+
+
 class Fetcher:
     """Decodes rows and replaces corrupt ones; a pure function of the row, whoever runs it.
 
@@ -49,7 +80,7 @@ class Fetcher:
         self, source: Source, reader: Reader, *, seed: int = 0, max_corrupt: float = 0.05
     ) -> None:
         self.source = source
-        self.reader = reader
+        self.decoder = Decoder(reader)
         self.seed = seed
         self.known: dict[int, Failure] = {}
         share = min(max(max_corrupt, 0.2), 0.998)
@@ -59,7 +90,7 @@ class Fetcher:
         """One row as it is. Only errors made for the user pass through."""
         try:
             record = with_retries(lambda: self.source[index])
-            sample = with_retries(lambda: self.reader.decode(record))
+            sample = with_retries(lambda: self.decoder(record))
         except SSLError:
             raise
         except Exception as error:

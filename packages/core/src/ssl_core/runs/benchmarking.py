@@ -16,7 +16,7 @@ from ssl_core.engine.parallel import choose_device
 from ssl_core.engine.precision import autocast
 from ssl_core.recipe import Recipe
 from ssl_core.rng import Rng
-from ssl_core.runs.parts import build_parts, split_data
+from ssl_core.runs.parts import build_parts, fitted_reader, split_data
 
 _FAR = 1_000_000_000
 
@@ -28,7 +28,7 @@ def benchmark(domain: Domain, recipe: Recipe, *, seconds: float) -> dict[str, An
     """
     device = choose_device(recipe.train.device)
     split = split_data(domain, recipe.data)
-    reader = domain.fit_reader(split.train, recipe.data)
+    reader = fitted_reader(domain, split.train, recipe.data)
     method = build_parts(domain, recipe, reader).method.to(device).train()
     optimizer = build_optimizer(method, recipe.optimizer)
     size, seed = recipe.train.batch_size, recipe.train.seed

@@ -10,13 +10,13 @@ from ssl_core.data import Failure, decode_all, labels_of
 from ssl_core.domain import Domain
 from ssl_core.evaluation.embed import sample_rows
 from ssl_core.recipe import Data
-from ssl_core.runs.parts import split_data
+from ssl_core.runs.parts import fitted_reader, split_data
 
 
 def inspect_data(domain: Domain, data: Data, *, limit: int) -> dict[str, Any]:
     """Counts, classes, the reader's facts, and what of up to `limit` records is unreadable."""
     split = split_data(domain, data)
-    reader = domain.fit_reader(split.train, data)
+    reader = fitted_reader(domain, split.train, data)
     rows = sample_rows(len(split.source), limit, "inspect")
     failures: list[Failure] = []
     batches = decode_all(

@@ -13,11 +13,13 @@ from torch import nn
 
 from ssl_core.batch import Batch, Reader, Record, Source
 from ssl_core.data import Failure
+from ssl_core.data.fetch import Decoder
 from ssl_core.domain import Domain
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.evaluation.embed import Embedding, embed, embed_source
 from ssl_core.recipe import Recipe
 from ssl_core.runs.folder import Run
+from ssl_core.runs.parts import build_parts, open_data
 from ssl_core.tensors import read_tensors
 from ssl_core.views import ViewPolicy
 
@@ -83,14 +85,15 @@ class Model:
         data = self.recipe.data.model_copy(
             update={"path": str(path), "format": "auto", "limit": None}
         )
-        return self.domain.open(data)
+        return open_data(self.domain, data)
 
     def _batches(self, inputs: Iterable[Any], size: int) -> Iterable[Batch]:
         samples: list[Any] = []
+        decode = Decoder(self.reader)
         for number, item in enumerate(inputs):
             record = item if isinstance(item, Record) else Record(str(number), item)
             try:
-                samples.append(self.reader.decode(record))
+                samples.append(decode(record))
             except CorruptSample as error:
                 raise UserError(f"input {record.key}: cannot be read ({error})") from error
             if len(samples) == size:
@@ -115,8 +118,6 @@ def load_model(run: Run, domain: Domain, *, device: torch.device) -> Model:
     The network is built as in training, by the method: methods may add to an encoder (a mask
     token) or keep a teacher as the backbone.
     """
-    from ssl_core.runs.parts import build_parts
-
     if not run.weights.is_file():
         raise UserError(f"weights: {str(run.weights)!r} does not exist; the run has not finished")
     recipe = run.recipe

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ssl_core.batch import Reader, Source
+from ssl_core.data.subset import Subset
 from ssl_core.domain import Domain
 from ssl_core.errors import UserError
 from ssl_core.files import atomic_folder
@@ -66,9 +67,34 @@ def _sample_version(domain: Domain) -> str:
 
 def open_data(domain: Domain, data: Data) -> Source:
     """The source of a recipe; the embedded data where it names no path."""
+    from ssl_core.data import limited
+    from ssl_core.data.packed import PackedSource, is_packed
+
     if data.path is None:
         data = data.model_copy(update={"path": str(embedded_data(domain))})
+    elif is_packed(Path(data.path)):
+        return limited(PackedSource(Path(data.path)), data.limit)
     return domain.open(data)
+
+
+def fitted_reader(domain: Domain, source: Source, data: Data) -> Reader:
+    """A reader for a source: the one that packed it, or one measured on it.
+
+    Raises `UserError` where `data.options` would ask packed samples for another reading.
+    """
+    from ssl_core.data.packed import PackedSource
+
+    whole = source
+    while isinstance(whole, Subset):
+        whole = whole.source
+    if not isinstance(whole, PackedSource):
+        return domain.fit_reader(source, data)
+    if data.options:
+        raise UserError(
+            f"data.options: {', '.join(data.options)} cannot change packed samples; "
+            "pack the files again with these options"
+        )
+    return domain.load_reader(whole.reader_folder)
 
 
 @dataclass(frozen=True)

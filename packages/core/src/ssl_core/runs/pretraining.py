@@ -28,7 +28,7 @@ from ssl_core.recipe import Recipe
 from ssl_core.rng import shuffled
 from ssl_core.runs.config import differences, save_recipe
 from ssl_core.runs.folder import Run, locate
-from ssl_core.runs.parts import Parts, Split, build_parts, split_data
+from ssl_core.runs.parts import Parts, Split, build_parts, fitted_reader, split_data
 from ssl_core.runs.summary import compare, measure, verdict, versions
 from ssl_core.tensors import write_tensors
 
@@ -137,7 +137,7 @@ def _reader(domain: Domain, recipe: Recipe, run: Run, split: Split) -> Reader:
     """The run's reader, fitted to the training part when the run starts."""
     if rank() == 0:
         if not run.reader_folder.is_dir():
-            fitted = domain.fit_reader(split.train, recipe.data)
+            fitted = fitted_reader(domain, split.train, recipe.data)
             with atomic_folder(run.reader_folder) as temporary:
                 fitted.save(temporary)
         facts = {
