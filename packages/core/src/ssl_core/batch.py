@@ -44,7 +44,12 @@ class Source(Protocol):
 
 
 class Reader(Protocol):
-    """How a domain turns records into what its views take. Runs in loader threads."""
+    """How a domain turns records into what its views take. Runs in loader threads.
+
+    Where records are long, a reader may decode only a part of one: with `draws = True` and
+    `draw(record, key) -> sample`, training asks for the part that the integer `key` picks, chosen
+    before anything is decoded, and `decode` is the fixed part that evaluation sees.
+    """
 
     @property
     def spec(self) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ssl_core.data.heads import digest, head_of
 from ssl_core.data.limits import with_retries
 from ssl_core.errors import CorruptSample, SSLError, TrainingAborted, UserError
 from ssl_core.files import plain
-from ssl_core.rng import shuffled
+from ssl_core.rng import key_of, shuffled
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,21 @@ def spec_digest(reader: Reader) -> str:
 
 
 class Decoder:
-    """`Reader.decode`; packed samples are taken as they are.
+    """`Reader.decode`, or the part for a key by a drawing reader; packed samples as they are.
 
     Raises `UserError` for samples that were packed by a reader with other facts.
     """
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
+        self.draws = bool(getattr(reader, "draws", False))
         self._spec: str | None = None
 
-    def __call__(self, record: Record) -> Any:
+    def __call__(self, record: Record, key: int | None = None) -> Any:
         payload = record.payload
         if not isinstance(payload, Decoded):
+            if self.draws and key is not None:
+                return self.reader.draw(record, key)  # type: ignore[attr-defined]
             return self.reader.decode(record)
         if self._spec is None:
             self._spec = spec_digest(self.reader)
@@ -68,7 +71,12 @@ class Decoder:
 
 
 class Fetcher:
-    """Decodes rows and replaces corrupt ones; a pure function of the row, whoever runs it.
+    """Decodes rows and replaces corrupt ones; a pure function of row and id, whoever runs it.
+
+    A reader with `draws` True decodes only a part of a record (a clip of a long video), another
+    one for every id: it is asked `draw(record, key)` with a key of seed and id, and `decode`
+    stays the deterministic part that evaluation sees. Whether such a record is corrupt may depend
+    on the part, so nothing is remembered of it.
 
     A corrupt row is replaced by row `shuffled(row, seed, attempt)` for attempt 1, 2, ...: the same
     replacement in every worker, run and resume. `known` remembers failures by row, so that no
@@ -83,14 +91,18 @@ class Fetcher:
         self.decoder = Decoder(reader)
         self.seed = seed
         self.known: dict[int, Failure] = {}
+        self.draws = self.decoder.draws
         share = min(max(max_corrupt, 0.2), 0.998)
         self.attempts = math.ceil(math.log(1e-9) / math.log(share))
 
-    def decode(self, index: int) -> Item | Failure:
-        """One row as it is. Only errors made for the user pass through."""
+    def decode(self, index: int, id: int | None = None) -> Item | Failure:
+        """One row as it is, by a drawing reader the part for `id` of it (None: `decode`'s part).
+
+        Only errors made for the user pass through.
+        """
         try:
             record = with_retries(lambda: self.source[index])
-            sample = with_retries(lambda: self.decoder(record))
+            sample = with_retries(lambda: self.decoder(record, self._key_for(index, id)))
         except SSLError:
             raise
         except Exception as error:
@@ -99,6 +111,10 @@ class Fetcher:
             return Failure(index, self._key(index), reason)
         return Item(index, record.key, record.label, sample)
 
+    def _key_for(self, index: int, id: int | None) -> int | None:
+        # The row is part of the key: what replaces a damaged part is drawn anew.
+        return None if id is None else key_of("draw", self.seed, id, index)
+
     def _key(self, index: int) -> str:
         """The record's name, even where the record cannot be read."""
         try:
@@ -106,11 +122,15 @@ class Fetcher:
         except Exception:
             return f"row {index}"
 
-    def resolve(self, index: int) -> tuple[int, tuple[Failure, ...]]:
-        """The row that stands for `index` as far as `known` tells, and the failures before it."""
+    def resolve(
+        self, index: int, known: Mapping[int, Failure] | None = None
+    ) -> tuple[int, tuple[Failure, ...]]:
+        """The row that stands for `index` as far as `known` (default: the fetcher's memory) tells,
+        and the failures before it."""
+        known = self.known if known is None else known
         failures: dict[int, Failure] = {}
         at, attempt = index, 0
-        while (failure := self.known.get(at)) is not None:
+        while (failure := known.get(at)) is not None:
             failures[at] = failure
             if len(failures) == len(self.source) or attempt == self.attempts:
                 raise TrainingAborted(
@@ -126,18 +146,26 @@ class Fetcher:
         n = len(self.source)
         return int(shuffled(np.array([index]), n, "replacement", self.seed, attempt)[0])
 
-    def fetch(self, index: int) -> Item:
-        """The sample for a row, or its replacement."""
+    def fetch(self, index: int, id: int | None = None) -> Item:
+        """The sample for a row under an id, or its replacement."""
+        known = {} if self.draws else self.known
         while True:
-            at, failures = self.resolve(index)
-            found = self.decode(at)
+            at, failures = self.resolve(index, known)
+            found = self.decode(at, id)
             if isinstance(found, Item):
                 return Item(found.index, found.key, found.label, found.sample, failures)
-            self.known[at] = found
+            known[at] = found
 
-    def fetch_all(self, indices: Sequence[int]) -> list[Item]:
+    def fetch_all(self, indices: Sequence[int], ids: Sequence[int] | None = None) -> list[Item]:
         """The samples for several rows, in order."""
-        return [self.fetch(index) for index in indices]
+        if ids is None:
+            return [self.fetch(index) for index in indices]
+        return [self.fetch(index, id) for index, id in zip(indices, ids, strict=True)]
+
+    def remember(self, failures: Iterable[Failure]) -> None:
+        """Takes over what another process's fetcher found corrupt."""
+        if not self.draws:
+            self.known.update({failure.index: failure for failure in failures})
 
 
 def _described(error: Exception) -> str:

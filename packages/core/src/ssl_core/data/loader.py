@@ -97,6 +97,8 @@ class Loader:
         self.prefetch = max(prefetch, 1)
         self.wait_seconds = 0.0
         self._fetcher = Fetcher(source, reader, seed=stream.seed, max_corrupt=max_corrupt)
+        # What a drawing reader decodes is another part each time: there is nothing to keep.
+        cache = "none" if self._fetcher.draws else cache
         self._cache = SampleCache(len(source), kind=cache, max_bytes=cache_bytes // stream.world)
         self._log = CorruptLog(corrupt_log, length=len(source), max_corrupt=max_corrupt)
         self._processes: ProcessPool | None = None
@@ -136,7 +138,7 @@ class Loader:
         for step, micro in places:
             work = self._plan(step, micro)
             for row, at in work.missing:
-                work.items[row] = self._fetcher.fetch(at)
+                work.items[row] = self._fetcher.fetch(at, int(work.ids[row]))
             yield self._assemble(work)
 
     def _ahead(self, places: Iterator[tuple[int, int]]) -> Generator[Batch, None, None]:
@@ -182,7 +184,8 @@ class Loader:
         fetch = self._fetcher.fetch_all if self._processes is None else self._processes.fetch_all
         chunk = max(1, min(CHUNK, math.ceil(len(work.missing) / self.workers)))
         for part in [work.missing[i : i + chunk] for i in range(0, len(work.missing), chunk)]:
-            task = decoders.submit(fetch, [wanted for _, wanted in part])
+            ids = [int(work.ids[row]) for row, _ in part]
+            task = decoders.submit(fetch, [wanted for _, wanted in part], ids)
             work.tasks.append(([row for row, _ in part], task))
 
     def _assemble(self, work: _Work, *, pin: bool = False) -> Batch:
@@ -194,8 +197,7 @@ class Loader:
         assert len(items) == len(work.ids)
         for row, _ in work.missing:
             self._cache.put(items[row])
-            for failure in items[row].failures:  # what a worker process found out
-                self._fetcher.known[failure.index] = failure
+            self._fetcher.remember(items[row].failures)  # what a worker process found out
         self._log.note(items, step=work.step, seen=work.seen)
         labelled = self.source.classes is not None
         batch = collate(items, work.ids, self.reader, labelled=labelled)

@@ -45,12 +45,12 @@ class Worker:
         with contextlib.suppress(OSError):  # a dead worker is noticed by the first `ask`
             wire.send(self._questions, fetcher)
 
-    def ask(self, indices: Sequence[int]) -> Any:
+    def ask(self, indices: Sequence[int], ids: Sequence[int] | None = None) -> Any:
         """The worker's answer; raises `EOFError` or `OSError` when it is dead."""
         if not self._ready:
             self._answer()
             self._ready = True
-        wire.send(self._questions, list(indices))
+        wire.send(self._questions, (list(indices), None if ids is None else list(ids)))
         return self._answer()
 
     def _answer(self) -> Any:
@@ -95,7 +95,7 @@ class ProcessPool:
         self._workers: list[Worker] = []
         weakref.finalize(self, _close_all, self._workers)
 
-    def fetch_all(self, indices: Sequence[int]) -> list[Item]:
+    def fetch_all(self, indices: Sequence[int], ids: Sequence[int] | None = None) -> list[Item]:
         """The samples of several rows, in order, from whichever worker is free."""
         worker = self._free.get()
         try:
@@ -104,7 +104,7 @@ class ProcessPool:
                     worker = Worker(self._fetcher)
                     self._workers.append(worker)
                 try:
-                    items: list[Item] = worker.ask(indices)
+                    items: list[Item] = worker.ask(indices, ids)
                     return items
                 except (EOFError, BrokenPipeError, ConnectionError):
                     code = worker.close()

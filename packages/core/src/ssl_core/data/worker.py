@@ -1,8 +1,8 @@
 """A worker process: `python -m ssl_core.data.worker`, started by `processes.Worker`.
 
-It takes a `Fetcher` from its standard input, then lists of rows, and answers each on its standard
-output with the decoded items or the error. It ends when its input does, so it never outlives the
-training, however that ends.
+It takes a `Fetcher` from its standard input, then lists of rows and their ids, and answers each on
+its standard output with the decoded items or the error. It ends when its input does, so it never
+outlives the training, however that ends.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def _serve(questions: io.BufferedReader, answers: io.BufferedWriter) -> None:
         return
     wire.send(answers, ("ready", None))
     while True:
-        indices = wire.receive(questions)
+        rows, ids = wire.receive(questions)
         try:
-            wire.send(answers, ("items", fetcher.fetch_all(indices)))
+            wire.send(answers, ("items", fetcher.fetch_all(rows, ids)))
         except BrokenPipeError:
             raise
         except Exception as error:
