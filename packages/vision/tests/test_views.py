@@ -7,9 +7,8 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from ssl_core.rng import Rng
-from ssl_vision.views.blur import GaussianBlur
-from ssl_vision.views.colour import (
+from ssl_core.ops.blur import GaussianBlur
+from ssl_core.ops.colour import (
     ColourJitter,
     Grey,
     JitterParams,
@@ -20,14 +19,15 @@ from ssl_vision.views.colour import (
     adjust_hue,
     adjust_saturation,
 )
-from ssl_vision.views.geometry import HorizontalFlip, RandomResizedCrop
-from ssl_vision.views.pixels import (
+from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop
+from ssl_core.ops.pixels import (
     _batched,
     antialias_weights,
     centre_boxes,
     crop_resize,
     image_sizes,
 )
+from ssl_core.rng import Rng
 
 TOLERANCE = 0.01 / 255
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ssl_core.batch import Record, Source
 from ssl_core.errors import CorruptSample, UserError
+from ssl_core.ops.pixels import Ragged, resize
 from ssl_core.rng import shuffled
 from ssl_vision.decode import MAX_BYTES, MAX_PIXELS, decode_image
 from ssl_vision.measure import measure
-from ssl_vision.views.pixels import Ragged, resize
 
 _RAW_SIDE = 32
 _LUMA = (0.2989, 0.587, 0.114)

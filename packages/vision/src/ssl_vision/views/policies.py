@@ -13,13 +13,13 @@ from typing import Any
 from torch import Tensor
 
 from ssl_core.batch import Batch
+from ssl_core.ops.blur import GaussianBlur
+from ssl_core.ops.colour import ColourJitter, Grey, Normalise, Solarise
+from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop
+from ssl_core.ops.pipeline import Augmentation, augmentation_facts
+from ssl_core.ops.pixels import Interpolation, resize
 from ssl_core.rng import Rng
 from ssl_core.views import View
-from ssl_vision.views.blur import GaussianBlur
-from ssl_vision.views.colour import ColourJitter, Grey, Normalise, Solarise
-from ssl_vision.views.geometry import HorizontalFlip, RandomResizedCrop
-from ssl_vision.views.pipeline import Augmentation, augmentation_facts
-from ssl_vision.views.pixels import Interpolation, resize
 
 _LARGE = 160
 Spec = Mapping[str, Any]

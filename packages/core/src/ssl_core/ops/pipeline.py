@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from ssl_core.batch import Batch
+from ssl_core.ops.blur import GaussianBlur
+from ssl_core.ops.colour import ColourJitter, Grey, JitterParams, Normalise, Solarise
+from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop
+from ssl_core.ops.pixels import Interpolation, Ragged, crop_resize, image_sizes
 from ssl_core.rng import Rng
 from ssl_core.views import View
-from ssl_vision.views.blur import GaussianBlur
-from ssl_vision.views.colour import ColourJitter, Grey, JitterParams, Normalise, Solarise
-from ssl_vision.views.geometry import HorizontalFlip, RandomResizedCrop
-from ssl_vision.views.pixels import Interpolation, Ragged, crop_resize, image_sizes
 
 _GROUP_NUMBERS = 300_000
 """Numbers of a group on the CPU, about 1.2 MB: two RGB images at 224, a hundred at 32."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssl_core.ops.geometry import check_probability
 from ssl_core.rng import Rng
-from ssl_vision.views.geometry import check_probability
 
 _LUMA = (0.2989, 0.587, 0.114)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
