@@ -194,10 +194,18 @@ def test_accumulation_equals_the_whole_batch(tmp_path, vectors):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
-def test_accumulation_is_refused_where_samples_are_compared(tmp_path, vectors):
-    train = TRAIN.model_copy(update={"accumulate": 2})
-    with pytest.raises(UserError, match="compares samples"):
-        run(tmp_path, vectors, build(SimCLR), train=train)
+def test_accumulation_of_a_coupled_loss_goes_through_the_gradient_cache(tmp_path, vectors):
+    def final(accumulate):
+        torch.manual_seed(5)
+        method = SimCLR(
+            MLPEncoder(SPEC, norm=False), NoisyViews(SPEC), hidden=16, dim=8, norm="layer"
+        )
+        train = TRAIN.model_copy(update={"accumulate": accumulate})
+        out = tmp_path / str(accumulate)
+        return run(out, vectors.double(), method.double(), train=train)[0]
+
+    for a, b in zip(final(1).parameters(), final(4).parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
 def test_keeps_the_newest_and_the_best_and_logs_every_score(tmp_path, vectors):

@@ -74,7 +74,8 @@ class Train(_Section):
     batch_size: int = Field(128, ge=2)
     """Global batch: over all ranks and accumulation steps."""
     accumulate: int = Field(1, ge=1)
-    """Micro-batches per step; only for methods whose loss is a mean over samples."""
+    """Micro-batches per step. A loss that compares the samples of a batch goes through the gradient
+    cache, so the number changes memory and time, never the gradient."""
     seed: int = 0
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"

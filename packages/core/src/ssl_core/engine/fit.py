@@ -20,18 +20,19 @@ from torch import Tensor, nn
 
 from ssl_core import recipe
 from ssl_core.batch import Batch
-from ssl_core.distributed import rank, world_size
+from ssl_core.distributed import rank
 from ssl_core.engine.checkpoint import Checkpoints
+from ssl_core.engine.gradient_cache import GradientCache
+from ssl_core.engine.gradients import Accumulation
 from ssl_core.engine.guard import BatchNormGuard, SkipCounter
 from ssl_core.engine.metrics import MetricsFile, Window
 from ssl_core.engine.optim import build_optimizer, set_schedule
 from ssl_core.engine.parallel import any_rank, barrier, compile_encoder, replicate
-from ssl_core.engine.precision import autocast, numerics
+from ssl_core.engine.precision import numerics
 from ssl_core.engine.signals import StopSignals
-from ssl_core.errors import Preempted, UserError
+from ssl_core.errors import Preempted
 from ssl_core.evaluation.geometry import effective_rank
-from ssl_core.methods.base import Loss, Method, Step
-from ssl_core.rng import Rng, key_of
+from ssl_core.methods.base import Method, Step
 
 _log = logging.getLogger("ssl_core")
 
@@ -88,11 +89,6 @@ def fit(
     `train.max_skipped` non-finite steps in a row.
     """
     device = torch.device(device)
-    if train.accumulate > 1 and method.batch_coupled:
-        raise UserError(
-            f"train.accumulate: {train.accumulate} micro-batches would change the loss of "
-            f"{type(method).__name__}, which compares samples of a batch; use accumulate=1"
-        )
     method.to(device)
     if train.channels_last:
         method.to(memory_format=torch.channels_last)
@@ -108,6 +104,8 @@ def fit(
     model = replicate(method)
     if train.compile:
         compile_encoder(method.encoder)
+    cached = train.accumulate > 1 and method.batch_coupled
+    gradients = (GradientCache if cached else Accumulation)(model, method, train)
 
     main = rank() == 0
     out.mkdir(parents=True, exist_ok=True)
@@ -138,13 +136,7 @@ def fit(
             set_schedule(opt, optimizer, step, train.steps)
             method.before_step(step, train.steps)
             guard.remember()
-            waited, losses = 0.0, []
-            for micro in range(train.accumulate):
-                asked = time.perf_counter()
-                batch = next(batches)
-                waited += time.perf_counter() - asked
-                with _synchronised(model, last=micro == train.accumulate - 1):
-                    losses.append(_forward_backward(model, method, batch, train, step, micro))
+            loss, waited = gradients(batches, step)
 
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             finite = norm.isfinite()  # gradients are averaged over ranks, so all ranks agree
@@ -157,7 +149,7 @@ def fit(
             skips.count(finite)
 
             done = step + 1
-            window.add(_mean(losses), norm, samples=train.batch_size, waited=waited)
+            window.add(loss, norm, samples=train.batch_size, waited=waited)
             last = done == train.steps
             scored = score if score_every and done % score_every == 0 else None
             held_out = None
@@ -190,22 +182,6 @@ def fit(
     return FitResult(train.steps, start, seconds, rate, int(skips.total), record)
 
 
-def _forward_backward(
-    model: nn.Module, method: Method, batch: Batch, train: recipe.Train, step: int, micro: int
-) -> Loss:
-    """One micro-batch: views on the device, loss, gradients."""
-    device = batch.ids.device
-    # Layers of other libraries (stochastic depth, attention dropout) draw from torch's own
-    # generator; starting it from the step makes a resumed run repeat them.
-    torch.manual_seed(key_of("stock layers", train.seed, step, micro, rank()) % (1 << 63))
-    with torch.no_grad():
-        views = method.views(batch, Rng.at(train.seed, step, batch.ids))
-    with autocast(device, train.precision):
-        loss: Loss = model(views)
-    (loss.total / train.accumulate).backward()
-    return loss
-
-
 def _optimiser_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
     """Steps, or leaves parameters and moments untouched where `finite` is False.
 
@@ -218,31 +194,6 @@ def _optimiser_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
     optimizer.found_inf = (~finite).to(torch.float32)  # type: ignore[attr-defined]
     optimizer.grad_scale = None  # type: ignore[attr-defined]
     optimizer.step()
-
-
-def _mean(losses: list[Loss]) -> Loss:
-    """The step's loss over its micro-batches."""
-    if len(losses) == 1:
-        return losses[0]
-
-    def mean(of: list[Tensor]) -> Tensor:
-        return torch.stack([x.detach() for x in of]).mean(0)
-
-    return Loss(
-        mean([loss.total for loss in losses]),
-        {name: mean([loss.parts[name] for loss in losses]) for name in losses[0].parts},
-        {name: mean([loss.metrics[name] for loss in losses]) for name in losses[0].metrics},
-    )
-
-
-@contextlib.contextmanager
-def _synchronised(model: nn.Module, *, last: bool) -> Iterator[None]:
-    """Only the last micro-batch of a step exchanges gradients."""
-    if last or world_size() == 1:
-        yield
-    else:
-        with model.no_sync():  # type: ignore[operator]
-            yield
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ssl_core.methods.base import Loss, Method
-from ssl_core.networks.heads import MLPHead
+from ssl_core.networks.heads import MLPHead, Norm
 from ssl_core.objectives import info_nce, nt_xent
 from ssl_core.views import View, ViewPolicy
 
@@ -33,6 +33,7 @@ class SimCLR(Method):
         dim: int = 128,
         layers: int = 2,
         head: Literal["mlp", "tanh"] = "mlp",
+        norm: Norm = "batch",
         pairs: Literal["all", "cross"] = "all",
         temperature: float = 0.1,
     ) -> None:
@@ -41,7 +42,7 @@ class SimCLR(Method):
         if head == "tanh":
             self.projector = MLPHead(width, width, layers=1, last_activation="tanh")
         else:
-            self.projector = MLPHead(width, dim, hidden=hidden, layers=layers)
+            self.projector = MLPHead(width, dim, hidden=hidden, layers=layers, norm=norm)
         self.pairs = pairs
         self.temperature = temperature
 
