@@ -88,11 +88,20 @@ def mask_from_order(
         hidden = hidden.reshape(-1, *unit_grid(grid, unit))
         for axis in range(1, hidden.dim()):
             hidden = hidden.repeat_interleave(unit, dim=axis)
-        hidden = hidden.flatten(1)
-        order = hidden.to(torch.int8).argsort(dim=1, stable=True)
-        keep *= unit ** len(grid)
+        return mask_from_hidden(hidden.flatten(1), keep * unit ** len(grid), mode=mode, grid=grid)
     if mode != "drop":
         return Mask(hidden, mode, grid)
+    return Mask(hidden, "drop", grid, order[:, :keep], order.argsort(dim=1))
+
+
+def mask_from_hidden(hidden: Tensor, keep: int, *, mode: Mode, grid: tuple[int, ...] = ()) -> Mask:
+    """The mask that hides `hidden` (bool `[B, N]`), of which every row leaves `keep` visible.
+
+    In drop mode the kept tokens stay in raster order.
+    """
+    if mode != "drop":
+        return Mask(hidden, mode, grid)
+    order = hidden.to(torch.int8).argsort(dim=1, stable=True)
     return Mask(hidden, "drop", grid, order[:, :keep], order.argsort(dim=1))
 
 
@@ -101,15 +110,16 @@ class RandomMasker:
     """Hides a fixed share of tokens (or of square units of them), chosen uniformly per sample.
 
     `count_rule` fixes what papers disagree on: "keep_int" keeps int(N(1 - ratio)) tokens (MAE),
-    "round" and "ceil" (SimMIM) apply to the number hidden. `unit` groups grid cells into
-    unit x unit squares that are hidden together. With `maskable` (bool `[B, N]`) the share is
-    of each sample's maskable tokens, rounded down but at least one; such masks need "replace".
+    "floor" (VideoMAE), "round" and "ceil" (SimMIM) apply to the number hidden. `unit` groups grid
+    cells into unit x unit squares that are hidden together. With `maskable` (bool `[B, N]`) the
+    share is of each sample's maskable tokens, rounded down but at least one; such masks need
+    "replace".
     """
 
     ratio: float
     mode: Mode = "drop"
     unit: int = 1
-    count_rule: Literal["keep_int", "round", "ceil"] = "keep_int"
+    count_rule: Literal["keep_int", "floor", "round", "ceil"] = "keep_int"
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio < 1:
@@ -119,8 +129,8 @@ class RandomMasker:
         """How many of `units` are hidden."""
         if self.count_rule == "keep_int":
             return units - math.floor(units * (1 - self.ratio))
-        share = units * self.ratio
-        return round(share) if self.count_rule == "round" else math.ceil(share)
+        rounded = {"floor": math.floor, "round": round, "ceil": math.ceil}[self.count_rule]
+        return rounded(units * self.ratio)
 
     def __call__(
         self,
