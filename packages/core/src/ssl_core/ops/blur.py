@@ -78,7 +78,8 @@ def _along(image: Tensor, weights: list[float], *, axis: int) -> Tensor:
     pad = [0, 0, radius, radius] if axis == 1 else [radius, radius, 0, 0]
     wide = F.pad(image[None], pad, mode="reflect")[0] if radius else image
     out = image * weights[0]
+    pair = torch.empty_like(out)  # reused: it stays in the cache
     for k in range(1, radius + 1):
-        pair = wide.narrow(axis, radius - k, length) + wide.narrow(axis, radius + k, length)
-        out.add_(pair, alpha=weights[k])
+        before, after = (wide.narrow(axis, radius + step, length) for step in (-k, k))
+        out.add_(torch.add(before, after, out=pair), alpha=weights[k])
     return out

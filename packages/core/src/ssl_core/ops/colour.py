@@ -159,9 +159,14 @@ class Grey:
         return rng.bernoulli("grey", p=self.p)
 
     def apply(self, x: Tensor, grey: Tensor) -> Tensor:
+        """In place: `[B, C, H, W]`, grey where `grey`."""
         if x.shape[1] != 3:
             return x
-        return torch.where(_per_sample(grey), luma(x), x)
+        if x.device.type != "cpu":
+            return x.copy_(torch.where(_per_sample(grey), luma(x), x))
+        for row in grey.nonzero()[:, 0].tolist():
+            x[row].copy_(luma(x[row : row + 1])[0])
+        return x
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,16 @@ class Solarise:
         return rng.bernoulli("solarise", p=self.p)
 
     def apply(self, x: Tensor, solarise: Tensor) -> Tensor:
-        return torch.where(_per_sample(solarise) & (x >= self.threshold), 1 - x, x)
+        """In place: `[B, C, H, W]`, inverted where `solarise`."""
+        if x.device.type != "cpu":
+            return x.copy_(_solarised(x, _per_sample(solarise) & (x >= self.threshold)))
+        for row in solarise.nonzero()[:, 0].tolist():
+            x[row].copy_(_solarised(x[row], x[row] >= self.threshold))
+        return x
+
+
+def _solarised(x: Tensor, inverted: Tensor) -> Tensor:
+    return torch.where(inverted, 1 - x, x)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ssl_core.rng import Rng
 from ssl_core.views import View
 
 _GROUP_NUMBERS = 300_000
-"""Numbers of a group on the CPU, about 1.2 MB: two RGB images at 224, a hundred at 32."""
+"""Numbers of a group on the CPU, about 1.2 MB: one RGB image at 224, a hundred at 32."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class Augmentation:
         out = torch.empty(len(params.flip), channels, self.size, self.size, device=data[0].device)
         codes: list[int] = params.jitter.codes().tolist()
         for rows in self._groups(codes, channels, out.device):
+            # A single image is made in its place; a group is made together and shared out.
             x = crop_resize(
                 data,
                 params.boxes,
@@ -102,16 +103,20 @@ class Augmentation:
                 interpolation=self.interpolation,
                 flip=params.flip,
                 rows=rows,
+                out=out[rows[0] : rows[0] + 1] if len(rows) == 1 else None,
             )
             index = torch.tensor(rows, device=out.device)
-            out[index] = self._coloured(x, params, index, [codes[row] for row in rows])
+            made = self._coloured(x, params, index, [codes[row] for row in rows])
+            if len(rows) > 1:
+                out.index_copy_(0, index, made)
         return out
 
     def _groups(self, codes: list[int], channels: int, device: torch.device) -> Iterator[list[int]]:
         rows = sorted(range(len(codes)), key=codes.__getitem__)
         length = len(rows)
         if device.type == "cpu":
-            length = max(1, _GROUP_NUMBERS // (channels * self.size**2))
+            length = _GROUP_NUMBERS // (channels * self.size**2)
+            length = length if length > 2 else 1  # so few are better made in their places
         for start in range(0, len(rows), length):
             yield rows[start : start + length]
 

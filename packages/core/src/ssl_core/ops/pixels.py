@@ -12,9 +12,13 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+# The operators behind `F.interpolate(..., antialias=True)`: at small sizes its checks cost as much.
+_AA_KERNELS = {
+    "bilinear": torch.ops.aten._upsample_bilinear2d_aa,
+    "bicubic": torch.ops.aten._upsample_bicubic2d_aa,
+}
 Ragged = list[Tensor]
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -35,19 +39,21 @@ def crop_resize(
     interpolation: Interpolation = "bilinear",
     flip: Tensor | None = None,
     rows: list[int] | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Boxes of images as float32 `[N, C, *size]`, `value_range` mapped to 0..1.
 
     `data` is `[B, C, H, W]` or a list of B tensors `[C, H, W]`; `boxes` (int64 `[B, 4]`) holds
     top, left, height, width in stored pixels; `flip` (bool `[B]`) mirrors left-right. `rows`
-    picks the N samples wanted, in this order (None: all). Bytes are rounded to bytes after
-    resizing, as torchvision and Pillow do.
+    picks the N samples wanted, in this order (None: all); `out` takes the result. Bytes are
+    rounded to bytes after resizing, as torchvision and Pillow do.
     """
     picked = range(len(boxes)) if rows is None else rows
     if data[0].device.type == "cpu":
-        pixels = _each(data, boxes, size, interpolation, flip, picked)
+        pixels = _each(data, boxes, size, interpolation, flip, picked, out)
     else:
         pixels = _batched(data, boxes, size, interpolation, flip, list(picked))
+        pixels = pixels if out is None else out.copy_(pixels)
     low, high = value_range
     return pixels.sub_(low).mul_(1 / (high - low)) if low else pixels.mul_(1 / high)
 
@@ -59,18 +65,27 @@ def _each(
     interpolation: Interpolation,
     flip: Tensor | None,
     picked: Any,
+    out: Tensor | None,
 ) -> Tensor:
     edges: list[list[int]] = boxes.tolist()
-    mirrored = None if flip is None else flip.tolist()
-    out = torch.empty(len(picked), data[0].shape[0], *size)
-    for place, i in zip(out, picked, strict=True):
+    kernel = _AA_KERNELS[interpolation]
+    parts = []
+    for i in picked:
         top, left, height, width = edges[i]
-        box = data[i][:, top : top + height, left : left + width]
+        image = data[i : i + 1] if isinstance(data, Tensor) else data[i][None]
+        box = image[:, :, top : top + height, left : left + width]
         if box.dtype != torch.uint8:
             box = box.to(torch.float32)
-        if (height, width) != size:
-            box = F.interpolate(box[None], size=size, mode=interpolation, antialias=True)[0]
-        place.copy_(box.flip(-1) if mirrored is not None and mirrored[i] else box)
+        parts.append(box if (height, width) == size else kernel(box, size, False))
+    turned = [] if flip is None else flip[list(picked)].nonzero()[:, 0].tolist()
+    if len(parts) == 1 and turned:
+        parts, turned = [parts[0].flip(-1)], []
+    # Bytes become floats once for all: for small images a conversion each costs as much as a crop.
+    made = parts[0] if len(parts) == 1 else torch.cat(parts)
+    out = torch.empty(made.shape) if out is None else out
+    out.copy_(made)
+    if turned:
+        out[turned] = out[turned].flip(-1)
     return out
 
 
