@@ -188,3 +188,19 @@ def test_other_channel_counts(channels: int) -> None:
 def test_wrong_options_are_user_errors(name: str, options: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         REGISTRY.build(name, facts(), options=options)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_views_of_one_kind_made_together_are_those_made_alone(ragged: bool) -> None:
+    given = batch(5)
+    if ragged:
+        data = [image[:, : 30 + i] for i, image in enumerate(given.data)]
+        given = Batch(data, given.ids, given.index)
+    policy = REGISTRY.build("dino", facts(), options={"local_views": 3, "local_size": 16})
+    rng = Rng.at(1, 7, given.ids)
+    for v, (made, view) in enumerate(zip(policy.views, policy(given, rng), strict=True)):
+        alone = made(given, rng.fold("view", v))
+        assert view.role == alone.role
+        assert torch.equal(view.data, alone.data)
+        assert torch.equal(view.rng.key, alone.rng.key)
+        assert all(torch.equal(view.params[name], alone.params[name]) for name in alone.params)

@@ -7,7 +7,7 @@ and every sample still has its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -89,7 +89,7 @@ class Augmentation:
         )
 
     def apply(self, data: Tensor | Ragged, params: ViewParams) -> Tensor:
-        """The pixels: float32 `[B, C, size, size]`."""
+        """The pixels: float32 `[V B, C, size, size]`; row r shows image r modulo B."""
         channels = data[0].shape[0]
         out = torch.empty(len(params.flip), channels, self.size, self.size, device=data[0].device)
         codes: list[int] = params.jitter.codes().tolist()
@@ -136,11 +136,20 @@ class Augmentation:
             x = self.solarise.apply(x, params.solarise[index])
         return self.normalise.apply(x)
 
+    def views(self, batch: Batch, rngs: Sequence[Rng]) -> list[View]:
+        """One view of the batch for each of `rngs`; drawn and made together, which is faster."""
+        sizes = image_sizes(batch.data).repeat(len(rngs), 1)
+        params = self.sample(Rng.cat(rngs), sizes)
+        pixels = self.apply(batch.data, params).split(len(batch))
+        facts = {name: x.split(len(batch)) for name, x in params.provenance().items()}
+        return [
+            View(x, rng, role=self.role, params={name: parts[v] for name, parts in facts.items()})
+            for v, (x, rng) in enumerate(zip(pixels, rngs, strict=True))
+        ]
+
     def __call__(self, batch: Batch, rng: Rng) -> View:
         """This view of a batch, drawn from `rng`."""
-        params = self.sample(rng, image_sizes(batch.data))
-        pixels = self.apply(batch.data, params)
-        return View(pixels, rng, role=self.role, params=params.provenance())
+        return self.views(batch, [rng])[0]
 
 
 def _order(code: int) -> list[int]:

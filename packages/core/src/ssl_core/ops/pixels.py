@@ -43,10 +43,10 @@ def crop_resize(
 ) -> Tensor:
     """Boxes of images as float32 `[N, C, *size]`, `value_range` mapped to 0..1.
 
-    `data` is `[B, C, H, W]` or a list of B tensors `[C, H, W]`; `boxes` (int64 `[B, 4]`) holds
-    top, left, height, width in stored pixels; `flip` (bool `[B]`) mirrors left-right. `rows`
-    picks the N samples wanted, in this order (None: all); `out` takes the result. Bytes are
-    rounded to bytes after resizing, as torchvision and Pillow do.
+    `data` is `[B, C, H, W]` or a list of B tensors `[C, H, W]`; `boxes` (int64 `[V B, 4]`) holds
+    top, left, height, width in stored pixels, row r of image r modulo B; `flip` (bool `[V B]`)
+    mirrors left-right. `rows` picks the N boxes wanted, in this order (None: all); `out` takes
+    the result. Bytes are rounded to bytes after resizing, as torchvision and Pillow do.
     """
     picked = range(len(boxes)) if rows is None else rows
     if data[0].device.type == "cpu":
@@ -72,7 +72,8 @@ def _each(
     parts = []
     for i in picked:
         top, left, height, width = edges[i]
-        image = data[i : i + 1] if isinstance(data, Tensor) else data[i][None]
+        at = i % len(data)
+        image = data[at : at + 1] if isinstance(data, Tensor) else data[at][None]
         box = image[:, :, top : top + height, left : left + width]
         if box.dtype != torch.uint8:
             box = box.to(torch.float32)
@@ -97,10 +98,11 @@ def _batched(
     flip: Tensor | None,
     picked: list[int],
 ) -> Tensor:
-    if len(picked) != len(boxes) or picked != list(range(len(boxes))):
+    if picked != list(range(len(data))):
         index = torch.tensor(picked, device=boxes.device)
         boxes, flip = boxes[index], None if flip is None else flip[index]
-        data = data[index] if isinstance(data, Tensor) else [data[i] for i in picked]
+        shown = [i % len(data) for i in picked]
+        data = data[shown] if isinstance(data, Tensor) else [data[i] for i in shown]
     pixels = _padded(data)  # [N, C, H, W]
     rows = antialias_weights(boxes[:, 0], boxes[:, 2], size[0], pixels.shape[2], interpolation)
     columns = antialias_weights(boxes[:, 1], boxes[:, 3], size[1], pixels.shape[3], interpolation)

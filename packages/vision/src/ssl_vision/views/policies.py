@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from torch import Tensor
@@ -39,7 +40,12 @@ class ImagePolicy:
         if not self.views:
             own = rng.fold("view", 0)
             return [View(self.plain(batch), own)]
-        return [make(batch, rng.fold("view", v)) for v, make in enumerate(self.views)]
+        keys = [rng.fold("view", v) for v in range(len(self.views))]
+        out: list[View] = []
+        for make, run in groupby(self.views):
+            count = len(list(run))
+            out += make.views(batch, keys[len(out) : len(out) + count])
+        return out
 
     def plain(self, batch: Batch) -> Tensor:
         """float32 `[B, C, size, size]`, normalised."""
