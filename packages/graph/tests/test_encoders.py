@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from ssl_core.networks.masks import Mask
-from ssl_graph.encoders.gnn import GraphEncoder, gcn, gin, readout
+from ssl_graph.encoders.create import gcn, gin
+from ssl_graph.encoders.gnn import GraphEncoder, readout
 from ssl_graph.graph import Graph, GraphBatch
 from ssl_graph.reader import GraphReader
 from ssl_graph.sources.memory import GraphList

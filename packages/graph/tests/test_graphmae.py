@@ -13,8 +13,8 @@ from ssl_core.encoder import Features, Tokens
 from ssl_core.networks.masks import Mask
 from ssl_core.objectives import scaled_cosine
 from ssl_core.rng import Rng
+from ssl_graph.encoders.create import gin
 from ssl_graph.encoders.decoder import RemaskDecoder
-from ssl_graph.encoders.gnn import gin
 from ssl_graph.graph import Graph, GraphBatch
 from ssl_graph.methods.graphmae import GraphMAE, swap_some, with_rows_of
 from ssl_graph.reader import GraphReader

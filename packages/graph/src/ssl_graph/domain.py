@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ssl_core.batch import Reader, Source
 from ssl_core.domain import Domain
-from ssl_core.errors import unknown
+from ssl_core.errors import UserError, unknown
 from ssl_core.methods import pick
 from ssl_core.recipe import Data
 from ssl_core.registry import Registry
@@ -16,15 +16,21 @@ from ssl_graph.encoders import ENCODERS
 from ssl_graph.methods import METHODS
 from ssl_graph.views import VIEWS
 
-_OPENING = ("name", "directed")
-_READING = ("features", "directed", "degree_cap", "standardize", "measure", "max_bytes")
+_FEATURES = ("features", "directed", "degree_cap", "standardize")
+_GRAPHS = {"open": ("name", "directed"), "fit": (*_FEATURES, "measure", "max_bytes")}
+_NODES = {
+    "open": ("name", "split", "target"),
+    "fit": (*_FEATURES, "row_normalize", "sampler", "sampling"),
+}
 
 
 class GraphDomain(Domain):
-    """Collections of graphs: TU folders, GraphML, JSON lines, edge lists.
+    """Collections of graphs (a record is a graph), or one big graph (a record is a node).
 
-    `data.options` may hold `name` (which TU collection), `directed`, and what `GraphReader.fit`
-    takes: `features`, `degree_cap`, `standardize`, `measure`, `max_bytes`.
+    `data.options.level` says which, "graph" or "node"; without it the path decides. Collections
+    take `name` (which TU collection), `directed`, and what `GraphReader.fit` takes. One big graph
+    takes `name`, `split`, `target` (see `ssl_graph.nodes.open`) and what `NodeReader.fit` takes:
+    `features`, `directed`, `degree_cap`, `standardize`, `row_normalize`, `sampler`, `sampling`.
     """
 
     name = "graph"
@@ -35,24 +41,36 @@ class GraphDomain(Domain):
     methods = Registry("method", {**pick("simclr", "byol", "barlow_twins", "vicreg"), **METHODS})
 
     def open(self, data: Data) -> Source:
-        from ssl_graph.sources.open import open_graphs
-
         assert data.path is not None, "the embedded data is written before it is opened"
-        source: Source = _called(
-            open_graphs, data, _OPENING, data.path, format=data.format, limit=data.limit
-        )
+        source: Source
+        if _is_node_level(data):
+            from ssl_graph.nodes.open import open_nodes
+
+            take = _options(data, _NODES)["open"]
+            source = open_nodes(data.path, format=data.format, limit=data.limit, **take)
+        else:
+            from ssl_graph.sources.open import open_graphs
+
+            take = _options(data, _GRAPHS)["open"]
+            source = open_graphs(data.path, format=data.format, limit=data.limit, **take)
         return source
 
     def fit_reader(self, source: Source, data: Data) -> Reader:
+        from ssl_graph.nodes.reader import NodeReader
+        from ssl_graph.nodes.source import RawNode
         from ssl_graph.reader import GraphReader
 
-        reader: Reader = _called(GraphReader.fit, data, _READING, source)
-        return reader
+        if len(source) and isinstance(source[0].payload, RawNode):
+            nodes: Reader = NodeReader.fit(source, **_options(data, _NODES)["fit"])
+            return nodes
+        graphs: Reader = GraphReader.fit(source, **_options(data, _GRAPHS)["fit"])
+        return graphs
 
     def load_reader(self, folder: Path) -> Reader:
+        from ssl_graph.nodes.reader import FILE, NodeReader
         from ssl_graph.reader import GraphReader
 
-        return GraphReader.load(folder)
+        return NodeReader.load(folder) if (folder / FILE).is_file() else GraphReader.load(folder)
 
     def samples(self, folder: Path, *, count: int, seed: int) -> None:
         from ssl_graph.samples import write_samples
@@ -66,16 +84,30 @@ class GraphDomain(Domain):
         return COUNT
 
 
-def _called(
-    function: Callable[..., Any], data: Data, taken: tuple[str, ...], *args: Any, **given: Any
-) -> Any:
-    """`function` with those of `data.options` that it takes; unknown options are errors."""
-    options: Mapping[str, Any] = data.options
-    known = {*_OPENING, *_READING}
-    for name in options:
+def _is_node_level(data: Data) -> bool:
+    """Whether records are the nodes of one graph."""
+    from ssl_graph.nodes.open import FORMATS, guess
+
+    level = data.options.get("level")
+    if level not in (None, "graph", "node"):
+        raise UserError(f"data.options.level: must be 'graph' or 'node', got {level!r}")
+    if level is not None:
+        return bool(level == "node")
+    if data.format != "auto":
+        return data.format in FORMATS
+    return guess(str(data.path)) is not None
+
+
+def _options(data: Data, taken: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, Any]]:
+    """`data.options` by who takes them; one that nobody takes is an error."""
+    known = {"level", *taken["open"], *taken["fit"]}
+    for name in data.options:
         if name not in known:
             raise unknown("data.options", name, known)
-    return function(*args, **given, **{k: v for k, v in options.items() if k in taken})
+    return {
+        who: {name: value for name, value in data.options.items() if name in names}
+        for who, names in taken.items()
+    }
 
 
 GRAPH = GraphDomain()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,12 @@ class GraphBatch:
 
     `x` is `[N, F]`, `edge_index` `[2, E]` in node rows of the union, `batch` (int64 `[N]`,
     ascending) the graph of each node, `ptr` (int64 `[G + 1]`) the row where each graph starts.
+
+    Neighbourhoods cut out of one network (`ssl_graph.nodes`) are `rooted`: the first node of each
+    graph is the one it is about, which no view drops and which readouts return. `origin` (int64
+    `[N]`) is then each node's row in the network, and `pool` the features of the whole network.
+    `edge_weight` (`[E]`), where there is one, is what an edge counts in a propagation (MVGRL's
+    diffusion), used as it is.
     """
 
     x: Tensor
@@ -75,6 +81,10 @@ class GraphBatch:
     ptr: Tensor
     edge_attr: Tensor | None = None
     directed: bool = field(default=False, kw_only=True)
+    rooted: bool = field(default=False, kw_only=True)
+    origin: Tensor | None = field(default=None, kw_only=True)
+    pool: Tensor | None = field(default=None, kw_only=True)
+    edge_weight: Tensor | None = field(default=None, kw_only=True)
 
     @classmethod
     def of(cls, graphs: Sequence[Graph], *, directed: bool = False) -> GraphBatch:
@@ -131,27 +141,23 @@ class GraphBatch:
         return self._each(Tensor.pin_memory)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> GraphBatch:
-        return GraphBatch(
-            change(self.x),
-            change(self.edge_index),
-            change(self.batch),
-            change(self.ptr),
-            None if self.edge_attr is None else change(self.edge_attr),
-            directed=self.directed,
-        )
+        names = ("x", "edge_index", "batch", "ptr", "edge_attr", "origin", "pool", "edge_weight")
+        held = {name: getattr(self, name) for name in names}
+        return replace(self, **{name: change(t) for name, t in held.items() if t is not None})
 
     def with_x(self, x: Tensor) -> GraphBatch:
         """The same graphs with other node features `[N, F']`."""
-        return GraphBatch(
-            x, self.edge_index, self.batch, self.ptr, self.edge_attr, directed=self.directed
-        )
+        return replace(self, x=x)
 
     def keep_edges(self, keep: Tensor) -> GraphBatch:
         """Without the edges where `keep` (bool `[E]`) is False; every node stays."""
-        attr = None if self.edge_attr is None else self.edge_attr[keep]
-        return GraphBatch(
-            self.x, self.edge_index[:, keep], self.batch, self.ptr, attr, directed=self.directed
-        )
+        return replace(self, edge_index=self.edge_index[:, keep], **self._edge_values(keep))
+
+    def _edge_values(self, rows: Tensor) -> dict[str, Tensor | None]:
+        return {
+            "edge_attr": None if self.edge_attr is None else self.edge_attr[rows],
+            "edge_weight": None if self.edge_weight is None else self.edge_weight[rows],
+        }
 
     def keep_nodes(self, keep: Tensor) -> GraphBatch:
         """The subgraphs induced by the nodes where `keep` (bool `[N]`) is True."""
@@ -160,22 +166,48 @@ class GraphBatch:
         edge = ends[0] & ends[1]
         batch = self.batch[keep]
         sizes = torch.zeros_like(self.ptr[1:]).index_add_(0, batch, torch.ones_like(batch))
-        return GraphBatch(
-            self.x[keep],
-            row[self.edge_index[:, edge]],
-            batch,
-            torch.cat([self.ptr[:1], sizes.cumsum(0)]),
-            None if self.edge_attr is None else self.edge_attr[edge],
-            directed=self.directed,
+        return replace(
+            self,
+            x=self.x[keep],
+            edge_index=row[self.edge_index[:, edge]],
+            batch=batch,
+            ptr=torch.cat([self.ptr[:1], sizes.cumsum(0)]),
+            origin=None if self.origin is None else self.origin[keep],
+            **self._edge_values(edge),
         )
 
     def select(self, rows: slice | Sequence[int] | Tensor) -> GraphBatch:
         """Some of the graphs, in the order asked for."""
         chosen = torch.arange(self.num_graphs, device=self.x.device)[rows]
-        graphs = self.graphs()
-        return GraphBatch.of([graphs[i] for i in chosen.tolist()], directed=self.directed).to(
-            self.x.device
+        sizes = self.sizes[chosen]
+        ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        batch = torch.repeat_interleave(torch.arange(len(chosen), device=ptr.device), sizes)
+        within = torch.arange(len(batch), device=ptr.device) - ptr[batch]
+        node = within + self.ptr[:-1][chosen][batch]
+        by_graph = self.edge_batch.argsort(stable=True)
+        counts = torch.bincount(self.edge_batch, minlength=self.num_graphs)
+        start = counts.cumsum(0) - counts
+        which = torch.repeat_interleave(
+            torch.arange(len(chosen), device=ptr.device), counts[chosen]
         )
+        first = (counts[chosen].cumsum(0) - counts[chosen])[which]
+        order = torch.arange(len(which), device=ptr.device) - first + start[chosen][which]
+        edge = by_graph[order]
+        shift = (ptr[:-1] - self.ptr[:-1][chosen])[which]
+        return replace(
+            self,
+            x=self.x[node],
+            edge_index=self.edge_index[:, edge] + shift,
+            batch=batch,
+            ptr=ptr,
+            origin=None if self.origin is None else self.origin[node],
+            **self._edge_values(edge),
+        )
+
+    @property
+    def roots(self) -> Tensor:
+        """The row of each graph's first node, int64 `[G]`: of rooted graphs, the root."""
+        return self.ptr[:-1]
 
     def graphs(self) -> list[Graph]:
         """The graphs one by one, on the CPU; the inverse of `of`."""

@@ -24,7 +24,7 @@ def read_manifest(path: Path) -> FileSource:
     become `Record.meta`, where `group` and `split` steer hold-outs. Column names ignore case.
     Raises `UserError` naming the columns, or the line, that is at fault.
     """
-    columns = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    columns = read_table(path)
     by_lower = {name.lower(): name for name in columns}
     path_column = next((by_lower[name] for name in PATH_COLUMNS if name in by_lower), None)
     if path_column is None:
@@ -43,6 +43,14 @@ def read_manifest(path: Path) -> FileSource:
         for name, column in columns.items()
     }
     return existing(FileSource(path.parent, names, labels=labels, classes=classes, meta=meta), path)
+
+
+def read_table(path: Path) -> dict[str, Sequence[Any]]:
+    """The columns of a CSV, TSV or Parquet file by name; cells of text files are words or None.
+
+    Raises `UserError` naming the line of a text file that does not fit.
+    """
+    return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
 
 
 def _no_path_column(path: Path, columns: Sequence[str]) -> UserError:

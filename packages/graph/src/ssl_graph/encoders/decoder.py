@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from ssl_core.encoder import Features, Tokens
 from ssl_core.networks.masks import Mask
-from ssl_graph.encoders.gnn import LAYERS, edge_inputs
+from ssl_graph.encoders.gnn import edge_inputs
+from ssl_graph.encoders.layers import LAYERS
 from ssl_graph.graph import GraphBatch
 
 
@@ -15,8 +16,9 @@ class RemaskDecoder(nn.Module):
 
     def __init__(self, width: int, features: int, *, layer: str, edge_dim: int = 0) -> None:
         super().__init__()
-        if layer not in LAYERS:
-            raise ValueError(f"decoder must be one of {sorted(LAYERS)}, got {layer!r}")
+        known = sorted(set(LAYERS) - {"mlp"})  # a hidden node's own code is zero
+        if layer not in known:
+            raise ValueError(f"decoder must be one of {known}, got {layer!r}")
         self.project = nn.Linear(width, width, bias=False)
         self.layer = LAYERS[layer](width, features, edge_dim)
 

@@ -1,4 +1,4 @@
-"""Message-passing encoders on PyTorch Geometric's layers: GIN and GCN."""
+"""The stack of message-passing layers that every graph encoder is."""
 
 from __future__ import annotations
 
@@ -11,13 +11,20 @@ from torch import Tensor, nn
 from ssl_core.encoder import Features, Tokens
 from ssl_core.networks.masks import Mask
 from ssl_graph.graph import GraphBatch
-from ssl_graph.pyg import nn as pyg
 
-Readout = Literal["sum", "mean", "max"]
+Readout = Literal["sum", "mean", "max", "root"]
+Activation = Literal["relu", "prelu", "elu"]
+Norm = Literal["batch", "layer", "none"]
 
 
 def readout(values: Tensor, graphs: GraphBatch, how: Readout) -> Tensor:
-    """Node vectors `[N, D]` to graph vectors `[G, D]`; every graph has at least one node."""
+    """Node vectors `[N, D]` to graph vectors `[G, D]`; every graph has at least one node.
+
+    "root" is the first node's vector. Neighbourhoods (`graphs.rooted`) are about their root, and
+    give its vector whatever `how` says.
+    """
+    if graphs.rooted or how == "root":
+        return values[graphs.roots]
     if how == "max":
         index = graphs.batch[:, None].expand_as(values)
         low = values.new_full((len(graphs), values.shape[1]), -torch.inf)
@@ -26,8 +33,20 @@ def readout(values: Tensor, graphs: GraphBatch, how: Readout) -> Tensor:
     return total if how == "sum" else total / graphs.sizes[:, None]
 
 
+_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": nn.BatchNorm1d,
+    "layer": nn.LayerNorm,
+    "none": nn.Identity,
+}
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "prelu": nn.PReLU,
+    "elu": nn.ELU,
+}
+
+
 class GraphEncoder(nn.Module):
-    """A stack of message-passing layers, each followed by batch norm and ReLU, and a readout.
+    """A stack of message-passing layers, each followed by a norm and an activation, and a readout.
 
     With `concat` the outputs of all layers stand side by side in tokens and pooled vectors
     (`embed_dim = depth * dim`; GraphCL, InfoGraph), else only the last counts. As a token
@@ -44,10 +63,17 @@ class GraphEncoder(nn.Module):
         depth: int,
         pool: Readout,
         concat: bool,
+        norm: Norm = "batch",
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        if pool not in ("sum", "mean", "max"):
-            raise ValueError(f"pool must be 'sum', 'mean' or 'max', got {pool!r}")
+        for what, given, known in (
+            ("pool", pool, ("sum", "mean", "max", "root")),
+            ("norm", norm, tuple(_NORMS)),
+            ("activation", activation, tuple(_ACTIVATIONS)),
+        ):
+            if given not in known:
+                raise ValueError(f"{what} must be one of {known}, got {given!r}")
         if depth < 1 or dim < 1:
             raise ValueError(f"depth and dim must be at least 1, got {depth} and {dim}")
         self.token_dim: int = spec["node_dim"]
@@ -55,7 +81,8 @@ class GraphEncoder(nn.Module):
         self.layers = nn.ModuleList(
             layer(self.token_dim if i == 0 else dim, dim, self.edge_dim) for i in range(depth)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm1d(dim) for _ in range(depth))
+        self.norms = nn.ModuleList(_NORMS[norm](dim) for _ in range(depth))
+        self.activations = nn.ModuleList(_ACTIVATIONS[activation]() for _ in range(depth))
         self.mask_token: nn.Parameter | None = None
         self.pool = pool
         self.concat = concat
@@ -64,7 +91,7 @@ class GraphEncoder(nn.Module):
     def enable_mask_token(self) -> None:
         """Adds what hidden nodes show, zero at first (GraphMAE), if it is not there yet."""
         if self.mask_token is None:
-            like = next(self.norms.parameters())
+            like = next(self.layers.parameters())
             zeros = torch.zeros(self.token_dim, dtype=like.dtype, device=like.device)
             self.mask_token = nn.Parameter(zeros)
 
@@ -100,9 +127,12 @@ class GraphEncoder(nn.Module):
     def _nodes(self, graphs: GraphBatch, x: Tensor) -> Tensor:
         """Node vectors `[N, embed_dim]`."""
         edges = edge_inputs(graphs)
+        weighted = {} if graphs.edge_weight is None else {"edge_weight": graphs.edge_weight}
+        if weighted and not getattr(self.layers[0], "takes_weights", False):
+            raise ValueError("weighted edges (diffusion views) need a GCN encoder")
         out = []
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            x = norm(layer(x, *edges)).relu()
+        for layer, norm, act in zip(self.layers, self.norms, self.activations, strict=True):
+            x = act(norm(layer(x, *edges, **weighted)))
             out.append(x)
         return torch.cat(out, dim=1) if self.concat else x
 
@@ -111,57 +141,3 @@ def edge_inputs(graphs: GraphBatch) -> tuple[Tensor, ...]:
     """What a layer takes after the nodes: `edge_index`, and `edge_attr` where there is one."""
     attr = graphs.edge_attr
     return (graphs.edge_index,) if attr is None else (graphs.edge_index, attr)
-
-
-def gin_layer(width: int, dim: int, edge_dim: int) -> nn.Module:
-    """MLP((1 + eps) x_v + sum of neighbours); edge features join the messages (GINE)."""
-    mlp = nn.Sequential(nn.Linear(width, dim), nn.ReLU(), nn.Linear(dim, dim))
-    if edge_dim:
-        edged: nn.Module = pyg.GINEConv(mlp, train_eps=True, edge_dim=edge_dim)
-        return edged
-    plain: nn.Module = pyg.GINConv(mlp, train_eps=True)
-    return plain
-
-
-class _GCNLayer(nn.Module):
-    """PyG's GCN layer; edge features weigh an edge by a learned sigmoid gate."""
-
-    def __init__(self, width: int, dim: int, edge_dim: int) -> None:
-        super().__init__()
-        self.conv = pyg.GCNConv(width, dim)
-        self.gate = nn.Linear(edge_dim, 1) if edge_dim else None
-
-    def forward(self, x: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None) -> Tensor:
-        weight = None
-        if self.gate is not None and edge_attr is not None:
-            weight = self.gate(edge_attr)[:, 0].sigmoid()
-        out: Tensor = self.conv(x, edge_index, weight)
-        return out
-
-
-LAYERS: dict[str, Callable[[int, int, int], nn.Module]] = {"gin": gin_layer, "gcn": _GCNLayer}
-"""`(width in, width out, edge width) -> layer(x, edge_index[, edge_attr])`."""
-
-
-def gin(
-    spec: Mapping[str, Any],
-    *,
-    dim: int = 32,
-    depth: int = 3,
-    pool: Readout = "sum",
-    concat: bool = True,
-) -> GraphEncoder:
-    """GIN (Xu et al., ICLR 2019) with learned eps, as GraphCL and InfoGraph use it."""
-    return GraphEncoder(spec, gin_layer, dim=dim, depth=depth, pool=pool, concat=concat)
-
-
-def gcn(
-    spec: Mapping[str, Any],
-    *,
-    dim: int = 64,
-    depth: int = 2,
-    pool: Readout = "mean",
-    concat: bool = False,
-) -> GraphEncoder:
-    """GCN (Kipf & Welling, ICLR 2017)."""
-    return GraphEncoder(spec, _GCNLayer, dim=dim, depth=depth, pool=pool, concat=concat)

@@ -1,4 +1,4 @@
-"""View operations on a batch of graphs: drop edges or nodes, grow a subgraph, mask features.
+"""View operations on a batch of graphs: drop, add, grow a subgraph, mask or shuffle features.
 
 Each operation is a `sample` (what to keep or mask, a pure function of each graph's key and the
 node numbers within the graph, so the same in any batch) and an `apply`. `share` is the share to
@@ -7,6 +7,7 @@ drop or mask, one number or one per graph (`[G]`); 0 is the identity.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -53,7 +54,12 @@ def kept_count(graphs: GraphBatch, share: Share) -> Tensor:
 
 
 def _smallest(graphs: GraphBatch, score: Tensor, count: Tensor) -> Tensor:
-    """True at the `count[g]` nodes of smallest `score` (`[N]`) in each graph, bool `[N]`."""
+    """True at the `count[g]` nodes of smallest `score` (`[N]`) in each graph, bool `[N]`.
+
+    The root of a rooted graph is always among them.
+    """
+    if graphs.rooted:
+        score = score.index_fill(0, graphs.roots, -torch.inf)
     by_score = score.argsort(stable=True)
     order = by_score[graphs.batch[by_score].argsort(stable=True)]
     rank = torch.empty_like(order)
@@ -93,7 +99,9 @@ class Subgraph:
     """
 
     def sample(self, rng: Rng, graphs: GraphBatch, share: Share) -> Tensor:
-        start = rng.integers("subgraph start", high=graphs.sizes) + graphs.ptr[:-1]
+        start = graphs.roots
+        if not graphs.rooted:
+            start = start + rng.integers("subgraph start", high=graphs.sizes)
         drawn = node_keys(rng, graphs).uniform("subgraph wait", dtype=torch.float64)
         arrival = _arrival(graphs, start, -torch.log1p(-drawn))
         grown = _smallest(graphs, arrival, kept_count(graphs, share)) & arrival.isfinite()
@@ -142,16 +150,77 @@ class NodeMask:
 
     def sample(self, rng: Rng, graphs: GraphBatch, share: Share) -> Tensor:
         drawn = node_keys(rng, graphs).uniform("node mask")
-        return ~_smallest(graphs, drawn, kept_count(graphs, share))
+        kept = _smallest(replace(graphs, rooted=False), drawn, kept_count(graphs, share))
+        return ~kept
 
     def apply(self, graphs: GraphBatch, params: Tensor) -> GraphBatch:
         return graphs.with_x(graphs.x.masked_fill(params[:, None], 0))
 
 
+class EdgeAdd:
+    """For every `1 / share` edges a random pair of nodes of the graph is joined (GraphCL's paper).
+
+    A pair that is one node or already joined adds nothing, so small dense graphs get fewer. New
+    edges have zero edge features. The released GraphCL for TU data only drops.
+    """
+
+    def sample(self, rng: Rng, graphs: GraphBatch, share: Share) -> Tensor:
+        drawn = edge_keys(rng, graphs)
+        ends = drawn.integers("edge add", 2, high=graphs.sizes[graphs.edge_batch][:, None])
+        first = graphs.local[graphs.edge_index]
+        listed_once = torch.full_like(first[0], graphs.directed, dtype=torch.bool) | (
+            first[0] < first[1]
+        )
+        chosen = (drawn.uniform("edge add?") < _per(share, graphs.edge_batch)) & listed_once
+        return (ends + graphs.ptr[graphs.edge_batch][:, None])[chosen].T
+
+    def apply(self, graphs: GraphBatch, params: Tensor) -> GraphBatch:
+        added = params if graphs.directed else torch.cat([params, params.flip(0)], dim=1)
+        added = added[:, added[0] != added[1]]
+        code = (added[0] * graphs.num_nodes + added[1]).unique()
+        have = graphs.edge_index[0] * graphs.num_nodes + graphs.edge_index[1]
+        code = code[~torch.isin(code, have)]
+        edges = torch.stack([code // graphs.num_nodes, code % graphs.num_nodes])
+        attr, weight = graphs.edge_attr, graphs.edge_weight
+        if attr is not None:
+            attr = torch.cat([attr, attr.new_zeros(len(code), attr.shape[1])])
+        if weight is not None:
+            weight = torch.cat([weight, weight.new_ones(len(code))])
+        joined = torch.cat([graphs.edge_index, edges], dim=1)
+        return replace(graphs, edge_index=joined, edge_attr=attr, edge_weight=weight)
+
+
+class FeatureShuffle:
+    """Nodes get the features of other nodes, the edges stay: DGI's corruption.
+
+    With probability `share` a graph's rows are permuted. In neighbourhoods every node gets the
+    features of a node drawn from the whole network (with replacement, where DGI permutes all rows
+    at once).
+    """
+
+    def sample(self, rng: Rng, graphs: GraphBatch, share: Share) -> Tensor:
+        p = share if isinstance(share, Tensor) else float(share)
+        taken = rng.bernoulli("shuffle?", p=p)[graphs.batch]
+        if graphs.pool is not None:
+            source = node_keys(rng, graphs).integers("shuffle", high=graphs.pool.shape[0])
+            return torch.where(taken, source, -1)
+        drawn = node_keys(rng, graphs).uniform("shuffle", dtype=torch.float64)
+        by_score = drawn.argsort(stable=True)
+        order = by_score[graphs.batch[by_score].argsort(stable=True)]
+        return torch.where(taken, order, -1)
+
+    def apply(self, graphs: GraphBatch, params: Tensor) -> GraphBatch:
+        pool = graphs.x if graphs.pool is None else graphs.pool
+        other = pool[params.clamp(min=0)]
+        return graphs.with_x(torch.where((params >= 0)[:, None], other, graphs.x))
+
+
 OPS: dict[str, GraphOp] = {
     "edge_drop": EdgeDrop(),
+    "edge_add": EdgeAdd(),
     "node_drop": NodeDrop(),
     "subgraph": Subgraph(),
     "feature_mask": FeatureMask(),
     "node_mask": NodeMask(),
+    "feature_shuffle": FeatureShuffle(),
 }

@@ -12,6 +12,7 @@ from ssl_core.batch import Batch
 from ssl_core.rng import Rng
 from ssl_core.views import View
 from ssl_graph.graph import GraphBatch
+from ssl_graph.nodes.batch import graphs_of
 from ssl_graph.views.ops import OPS
 
 Plan = Mapping[str, float]
@@ -31,7 +32,7 @@ class GraphViews:
             for name, share in plan.items():
                 if name not in OPS:
                     raise ValueError(f"{name!r} is not an operation on graphs: {sorted(OPS)}")
-                if not 0 <= share < 1:
+                if not 0 <= share <= (name == "feature_shuffle") + 0.999999:
                     raise ValueError(f"{name}: share must lie in [0, 1), got {share}")
         if choose not in ("all", "one"):
             raise ValueError(f"choose must be 'all' or 'one', got {choose!r}")
@@ -39,13 +40,15 @@ class GraphViews:
         self.choose = choose
 
     def __call__(self, batch: Batch, rng: Rng) -> list[View]:
-        graphs: GraphBatch = batch.data
-        return [self._view(graphs, plan, rng.fold("view", v)) for v, plan in enumerate(self.plans)]
+        keys = [rng.fold("view", v) for v in range(len(self.plans))]
+        return [
+            self._view(graphs_of(batch.data, key), plan, key)
+            for plan, key in zip(self.plans, keys, strict=True)
+        ]
 
     def plain(self, batch: Batch) -> GraphBatch:
-        """The graphs as they are."""
-        graphs: GraphBatch = batch.data
-        return graphs
+        """The graphs as they are, or fixed neighbourhoods of nodes."""
+        return graphs_of(batch.data)
 
     def _view(self, graphs: GraphBatch, plan: Plan, rng: Rng) -> View:
         chosen = torch.full_like(rng.key, -1)

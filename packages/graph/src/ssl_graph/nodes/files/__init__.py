@@ -1,0 +1,1 @@
+"""What reads one big graph: one format a file, each returning a `NodeTable`."""

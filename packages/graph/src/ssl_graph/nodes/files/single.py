@@ -1,0 +1,109 @@
+"""One graph from a graph file, NetworkX or PyTorch Geometric as a `NodeTable`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_core.errors import CorruptSample, UserError
+from ssl_graph.graph import Graph, RawGraph
+from ssl_graph.nodes.source import NodeTable
+from ssl_graph.sources.convert import from_pyg
+from ssl_graph.sources.files import parse_file
+from ssl_graph.sources.memory import to_raw
+
+_LABELS = ("label", "class", "y", "target", "club")
+
+
+def table_of(graph: Any, *, name: str = "node", target: str | None = None) -> NodeTable:
+    """A graph object as a table.
+
+    The label of a node is the attribute `target` (by default `label`, `class`, `y` or `target`)
+    of NetworkX and file formats, `y` and the masks of PyG data.
+    """
+    if hasattr(graph, "edge_index") and not isinstance(graph, Graph):
+        return _from_pyg(graph, name)
+    raw = to_raw(graph)
+    if isinstance(raw, Graph):
+        raise UserError("graphs: give a node table a raw graph, not an encoded one")
+    return _with_target(raw, name, target)
+
+
+def read_graph_file(path: Path, *, target: str | None = None) -> NodeTable:
+    """A file with one graph: GraphML, GML, JSON, edge list."""
+    try:
+        return _with_target(parse_file(path.name, path.read_bytes()), path.stem, target)
+    except CorruptSample as error:
+        raise UserError(f"data.path: {str(path)!r}: {error}") from error
+
+
+def _with_target(raw: RawGraph, name: str, target: str | None) -> NodeTable:
+    """Takes the label's column out of the features."""
+    wanted = _LABELS if target is None else (target,)
+    for kind, names in (("labels", raw.label_names), ("attributes", raw.attribute_names)):
+        values = getattr(raw, kind)
+        column = next((names.index(w) for w in wanted if w in names), None)
+        if column is None or values is None:
+            continue
+        labels = values[:, column].tolist()
+        rest = np.delete(values, column, axis=1)
+        left = tuple(n for i, n in enumerate(names) if i != column)
+        changed = {kind: rest if rest.shape[1] else None, f"{kind[:-1]}_names": left}
+        return NodeTable(replace(raw, **changed), labels, name=name)
+    if target is not None:
+        has = [*raw.label_names, *raw.attribute_names]
+        raise UserError(f"data.options.target: nodes have no {target!r}; they have {has}")
+    return NodeTable(raw, name=name)
+
+
+def _from_pyg(data: Any, name: str) -> NodeTable:
+    raw = from_pyg(data)
+    y = getattr(data, "y", None)
+    labels = None
+    if y is not None and y.shape[0] == raw.num_nodes and y.numel() == raw.num_nodes:
+        labels = y.reshape(-1).tolist()
+    split = None
+    for number, part in enumerate(("train_mask", "val_mask", "test_mask")):
+        mask = getattr(data, part, None)
+        if mask is None:
+            continue
+        mask = mask[:, 0] if mask.dim() == 2 else mask  # several splits: the first
+        split = np.full(raw.num_nodes, -1, dtype=np.int8) if split is None else split
+        split[mask.cpu().numpy().astype(bool)] = number
+    return NodeTable(raw, labels, split, name=name)
+
+
+def read_pyg(path: Path) -> NodeTable:
+    """The one graph of a PyG dataset on disk (`processed/data.pt`, or a saved `Data`).
+
+    Loaded with torch's weights-only unpickler, which runs no code from the file.
+    """
+    import torch
+
+    from ssl_graph.pyg import data as pyg_data
+
+    storage = pyg_data.storage.GlobalStorage
+    allowed: list[Any] = [pyg_data.Data, storage]
+    from torch_geometric.data import data as module  # type: ignore[import-untyped]
+
+    allowed += [
+        getattr(module, n) for n in ("DataEdgeAttr", "DataTensorAttr") if hasattr(module, n)
+    ]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch reports broken, foreign and refused files with different exceptions.
+        raise UserError(f"data.path: {str(path)!r} is not a PyG data set: {error}") from error
+    if isinstance(stored, tuple):
+        stored = stored[0]
+    if isinstance(stored, dict):
+        stored = pyg_data.Data.from_dict({k: v for k, v in stored.items() if v is not None})
+    if getattr(stored, "edge_index", None) is None:
+        raise UserError(f"data.path: {str(path)!r} holds no edge_index")
+    return _from_pyg(
+        stored, path.parent.parent.name if path.parent.name == "processed" else path.stem
+    )

@@ -1,0 +1,129 @@
+"""A folder with a table of nodes and a table of edges: CSV, TSV or Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssl_core.data.labels import SPLITS
+from ssl_core.data.manifest import LABEL_COLUMNS, read_table
+from ssl_core.errors import CorruptSample, UserError
+from ssl_core.files import atomic_write
+from ssl_graph.graph import RawGraph
+from ssl_graph.nodes.source import PARTS, NodeTable
+from ssl_graph.sources.convert import columns_of
+
+_ID = ("id", "node", "node_id", "name")
+_ENDS = (("source", "src", "from", "u", "head"), ("target", "dst", "to", "v", "tail"))
+_SUFFIXES = (".csv", ".tsv", ".parquet")
+
+
+def table_paths(folder: Path) -> tuple[Path | None, Path | None]:
+    """`nodes.*` and `edges.*` of a folder, each None where missing."""
+
+    def found(stem: str) -> Path | None:
+        paths = (folder / f"{stem}{suffix}" for suffix in _SUFFIXES)
+        return next((path for path in paths if path.is_file()), None)
+
+    return found("nodes"), found("edges")
+
+
+def read_tables(folder: Path) -> NodeTable:
+    """Nodes in the order of their table, edges by node ids.
+
+    `nodes` needs a column of unique ids (`id`, `node`, ...); `label` (or `class`, ...) and
+    `split` are taken out; of the others, numbers become attributes and words categories. `edges`
+    needs `source` and `target`; further columns are edge features. Raises `UserError` naming the
+    table and row of an id that is unknown or met twice.
+    """
+    nodes_path, edges_path = table_paths(folder)
+    if nodes_path is None or edges_path is None:
+        raise UserError(f"data.path: {str(folder)!r} needs nodes.csv and edges.csv (or .parquet)")
+    nodes, edges = read_table(nodes_path), read_table(edges_path)
+    names = [str(value) for value in _taken(nodes, _ID, nodes_path)]
+    row = {name: i for i, name in enumerate(names)}
+    if len(row) < len(names):
+        twice = next(name for i, name in enumerate(names) if row[name] != i)
+        raise UserError(f"data: {nodes_path} has the node {twice!r} twice")
+    label_column = next((c for c in nodes if c.lower() in LABEL_COLUMNS), None)
+    labels = None if label_column is None else nodes.pop(label_column)
+    split_column = next((c for c in nodes if c.lower() == "split"), None)
+    split = None if split_column is None else _parts(nodes.pop(split_column), nodes_path)
+    ends = [_taken(edges, names_of, edges_path) for names_of in _ENDS]
+    pairs = np.empty((len(ends[0]), 2), dtype=np.int64)
+    for side, values in enumerate(ends):
+        for i, value in enumerate(values):
+            if str(value) not in row:
+                raise UserError(f"data: edge {i + 1} of {edges_path} names {value!r}, no node")
+            pairs[i, side] = row[str(value)]
+    try:
+        attributes, categories, number_names, category_names = _features(nodes, len(names), "node")
+        edge_numbers, edge_kinds, *_ = _features(edges, len(pairs), "edge")
+    except CorruptSample as error:
+        raise UserError(f"data: {folder}: {error}") from error
+    graph = RawGraph(
+        len(names),
+        pairs,
+        attributes,
+        categories,
+        edge_numbers,
+        edge_kinds,
+        number_names,
+        category_names,
+    )
+    return NodeTable(graph, labels, split, names, folder.name)
+
+
+def write_tables(folder: Path, table: NodeTable) -> None:
+    """Writes `nodes.csv` and `edges.csv` that `read_tables` understands; classes as words."""
+    graph = table.graph
+    wide = 0 if graph.attributes is None else graph.attributes.shape[1]
+    header = ["id", *(f"x{i:03d}" for i in range(wide)), "label", "split"]
+    lines = [",".join(header)]
+    for node in range(graph.num_nodes):
+        values = [] if graph.attributes is None else graph.attributes[node].tolist()
+        label = "" if table.labels is None else table.labels[node]
+        part = -1 if table.split is None else int(table.split[node])
+        cells = [node, *(f"{v:g}" for v in values), label, "" if part < 0 else PARTS[part]]
+        lines.append(",".join(map(str, cells)))
+    edges = ["source,target", *(f"{a},{b}" for a, b in graph.edges.tolist())]
+    atomic_write(folder / "nodes.csv", "\n".join(lines) + "\n")
+    atomic_write(folder / "edges.csv", "\n".join(edges) + "\n")
+
+
+def _taken(table: dict[str, Sequence[Any]], wanted: Sequence[str], path: Path) -> Sequence[Any]:
+    """The column called one of `wanted`, removed from the table."""
+    found = next((column for column in table if column.lower() in wanted), None)
+    if found is None:
+        raise UserError(f"data: {path} has no column {wanted[0]!r}; it has {list(table)}")
+    return table.pop(found)
+
+
+def _features(table: dict[str, Sequence[Any]], rows: int, what: str) -> Any:
+    columns = {name: _numbers(values) for name, values in table.items()}
+    return columns_of([{n: c[i] for n, c in columns.items()} for i in range(rows)], what)
+
+
+def _numbers(values: Sequence[Any]) -> Sequence[Any]:
+    """Words that are all numbers as numbers; anything else as it is."""
+    try:
+        return [None if value is None else float(value) for value in values]
+    except (TypeError, ValueError):
+        return values
+
+
+def _parts(values: Sequence[Any], path: Path) -> np.ndarray:
+    split = np.full(len(values), -1, dtype=np.int8)
+    for i, value in enumerate(values):
+        if value in (None, ""):
+            continue
+        part = SPLITS.get(str(value).lower())
+        if part is None:
+            raise UserError(
+                f"data: row {i + 1} of {path} has split {value!r}; use train, val, test"
+            )
+        split[i] = PARTS.index(part)
+    return split

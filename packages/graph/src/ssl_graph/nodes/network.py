@@ -1,0 +1,102 @@
+"""`Network`: one big graph in compressed rows."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ssl_graph.graph import Graph
+from ssl_graph.nodes.partition import grow_parts
+
+
+class Network:
+    """A graph of N nodes and E listed edges, by target: row v holds the sources of edges into v.
+
+    `x` is float32 `[N, F]`, `ptr` int64 `[N + 1]`, `neighbours` int64 `[E]` (ascending within a
+    row), `edge_attr` `[E, D]` or None, in the same order. Undirected graphs list both directions.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        ptr: Tensor,
+        neighbours: Tensor,
+        edge_attr: Tensor | None = None,
+        *,
+        directed: bool = False,
+    ) -> None:
+        self.x = x
+        self.ptr = ptr
+        self.neighbours = neighbours
+        self.edge_attr = edge_attr
+        self.directed = directed
+        self._copies: dict[torch.device, Network] = {}
+
+    @classmethod
+    def of(cls, graph: Graph, *, directed: bool = False) -> Network:
+        """Compressed rows of a decoded graph."""
+        source, target = graph.edge_index
+        order = (target * graph.num_nodes + source).argsort()
+        counts = torch.bincount(target, minlength=graph.num_nodes)
+        attr = None if graph.edge_attr is None else graph.edge_attr[order]
+        ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return cls(graph.x, ptr, source[order], attr, directed=directed)
+
+    @property
+    def num_nodes(self) -> int:
+        return self.x.shape[0]
+
+    @property
+    def num_edges(self) -> int:
+        return self.neighbours.shape[0]
+
+    @cached_property
+    def degree(self) -> Tensor:
+        """Edges into each node, int64 `[N]`."""
+        return self.ptr.diff()
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """The node whose row each listed edge stands in, int64 `[E]`."""
+        rows = torch.arange(self.num_nodes, device=self.ptr.device)
+        return torch.repeat_interleave(rows, self.degree)
+
+    @cached_property
+    def reverse(self) -> Tensor:
+        """Where the other direction of each listed edge stands, int64 `[E]`; undirected only."""
+        codes = self.targets * self.num_nodes + self.neighbours
+        return torch.searchsorted(codes, self.neighbours * self.num_nodes + self.targets)
+
+    @cached_property
+    def clusters(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A partition grown from hubs: part of each node, members by part, and their starts."""
+        part = grow_parts(self.ptr, self.neighbours)
+        counts = torch.bincount(part)
+        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return part, part.argsort(stable=True), starts
+
+    def to(self, device: torch.device | str) -> Network:
+        """The same network on a device; the copy is made once and kept."""
+        place = torch.device(device)
+        if self.x.device == place:
+            return self
+        if place not in self._copies:
+            attr = None if self.edge_attr is None else self.edge_attr.to(place)
+            self._copies[place] = Network(
+                self.x.to(place),
+                self.ptr.to(place),
+                self.neighbours.to(place),
+                attr,
+                directed=self.directed,
+            )
+        return self._copies[place]
+
+    def expand(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Every edge into each of M nodes: (which of the M, position in `neighbours`)."""
+        degree = self.degree[nodes]
+        row = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), degree)
+        first = (degree.cumsum(0) - degree)[row]
+        within = torch.arange(len(row), device=nodes.device) - first
+        return row, self.ptr[nodes][row] + within
