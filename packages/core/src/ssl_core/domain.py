@@ -36,6 +36,9 @@ class Domain(ABC):
     """What one record is called in messages: images, graphs, documents."""
     libraries: tuple[str, ...] = ()
     """Distributions the domain stands on, whose versions `doctor` and reports name."""
+    double: float | None = None
+    """Cosine of centred raw features from which two records count as the same for `inspect`; None
+    where raw features are too coarse to tell."""
     views: Registry
     encoders: Registry
     methods: Registry

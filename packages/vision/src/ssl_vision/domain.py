@@ -27,6 +27,7 @@ class VisionDomain(Domain):
     package = "ssl_vision"
     sample_kind = "images"
     libraries = ("torchvision", "timm", "pillow")
+    double = 0.99
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(

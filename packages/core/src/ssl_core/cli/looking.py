@@ -85,7 +85,7 @@ def samples(app: App, screen: Screen, *, folder: str, count: int | None, seed: i
 def inspect(app: App, screen: Screen, *, data: str, limit: int, settings: tuple[str, ...]) -> None:
     """Look into DATA before training on it.
 
-    Counts, classes, sizes, unreadable records, and what training would assume.
+    Counts, classes, sizes, unreadable and nearly equal records, and what training would assume.
     """
     from ssl_core.runs.config import build
     from ssl_core.runs.inspection import inspect_data
@@ -105,8 +105,26 @@ def inspect(app: App, screen: Screen, *, data: str, limit: int, settings: tuple[
     screen.say(f"\n{found['checked']} decoded, {found['corrupt']} unreadable")
     for entry in found["unreadable"][:20]:
         screen.say(f"  {entry['key']}: {entry['reason']}")
+    _say_doubles(screen, found.get("doubles"))
     screen.say(f"\nnext\n  {app.program} pretrain --data {data}")
     screen.result(found)
+
+
+def _say_doubles(screen: Screen, doubles: list[dict[str, Any]] | None) -> None:
+    """Pairs that show the same thing, and what they spoil."""
+    if doubles is None:
+        return
+    across = [pair for pair in doubles if pair["across"]]
+    confused = [pair for pair in doubles if pair["labels_differ"]]
+    screen.say(f"{len(doubles)} pairs of nearly equal records")
+    for what, pairs in (
+        ("lie on both sides of the hold-out and make scores too good", across),
+        ("have different labels", confused),
+    ):
+        if pairs:
+            screen.say(f"  {len(pairs)} {what}:")
+            for pair in pairs[:5]:
+                screen.say(f"    {pair['keys'][0]}  {pair['keys'][1]}")
 
 
 @command

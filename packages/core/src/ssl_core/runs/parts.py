@@ -102,8 +102,8 @@ class Split:
     """A source, and which of its records train and which are held out."""
 
     source: Source
-    train: Source
-    heldout: Source
+    train: Subset
+    heldout: Subset
 
     def facts(self) -> dict[str, Any]:
         """Counts, classes and the fingerprint of the training part, for `run.json`."""
