@@ -227,7 +227,7 @@ def test_chunks_do_not_change_the_result(rows, monkeypatch):
     """Row chunks with the gradient formed on the way equal plain autograd to 1e-10."""
     monkeypatch.setattr(
         partition_module,
-        "_chunks",
+        "row_chunks",
         lambda n, _m, _d: [slice(i, min(i + rows, n)) for i in range(0, n, rows)],
     )
     a, c, extra = draw(7, 4, seed=1), draw(9, 4, seed=2), draw(7, 2, seed=3)

@@ -78,6 +78,8 @@ def info_nce(
     negatives: Tensor | None = None,
     in_batch: bool = True,
     decoupled: bool = False,
+    hard: Tensor | None = None,
+    weights: Tensor | None = None,
     gather: bool = True,
 ) -> Tensor:
     """InfoNCE (van den Oord et al. 2018, eq. 4): the key of a query among many candidates.
@@ -94,23 +96,34 @@ def info_nce(
             negatives); only with `symmetric=False`.
         in_batch: the other samples' keys are candidates too; MoCo has only `negatives`.
         decoupled: the positive leaves the sum (DCL, GraphCL).
+        hard: `[B, S, D]` further candidates of each query alone, normalised inside; only with
+            `symmetric=False`.
+        weights: `[B]` factor of each pair's loss, no gradient; give them a mean of 1 over the
+            batch of all replicas.
         gather: keys also from the other replicas.
 
     Collapsed value: log B, decoupled log(B - 1), with K negatives alone log(K + 1).
     """
-    _check_info_nce(queries, keys, symmetric, negatives, in_batch)
+    one_sided = negatives is not None or hard is not None
+    _check_info_nce(queries, keys, symmetric, one_sided, negatives is None, in_batch)
     _check_temperature("info_nce", temperature)
     q, k = F.normalize(queries, dim=1), F.normalize(keys, dim=1)
     agreement = (q * k).sum(1) / temperature  # [B]
     far = None if negatives is None else F.normalize(negatives, dim=1)
+    extra = None
+    if hard is not None:
+        extra = (q.unsqueeze(1) * F.normalize(hard, dim=2)).sum(2) / temperature  # [B, S]
     if not in_batch:
         assert far is not None, "checked above"
         joined = None if decoupled else agreement.unsqueeze(1)
-        return _contrast(q / temperature, agreement, far, None, joined)
-    loss = _one_way(q / temperature, agreement, k, far, decoupled=decoupled, gather=gather)
+        if extra is not None:
+            joined = extra if joined is None else torch.cat([joined, extra], 1)
+        return _contrast(q / temperature, agreement, far, None, joined, weights)
+    how = {"decoupled": decoupled, "gather": gather}
+    loss = _one_way(q / temperature, agreement, k, far, extra, weights, **how)
     if not symmetric:
         return loss
-    back = _one_way(k / temperature, agreement, q, None, decoupled=decoupled, gather=gather)
+    back = _one_way(k / temperature, agreement, q, None, None, weights, **how)
     return (loss + back) / 2
 
 
@@ -119,11 +132,13 @@ def _one_way(
     agreement: Tensor,
     candidates: Tensor,
     negatives: Tensor | None,
+    extra: Tensor | None,
+    weights: Tensor | None,
     *,
     decoupled: bool,
     gather: bool,
 ) -> Tensor:
-    """Anchors `[B, D]` against all replicas' candidates, and against `negatives`."""
+    """Anchors `[B, D]` against all replicas' candidates, `negatives` and `extra` logits."""
     batch = anchors.shape[0]
     everyone = gather_rows(candidates) if gather else candidates  # [W B, D]
     first = rank() * batch if gather else 0
@@ -132,7 +147,7 @@ def _one_way(
     if decoupled and everyone.shape[0] < 2:
         raise ValueError("info_nce: without its positive one sample has no negatives; batch >= 2")
     own = torch.arange(first, first + batch, device=anchors.device).unsqueeze(1)  # [B, 1]
-    return _contrast(anchors, agreement, everyone, own if decoupled else None)
+    return _contrast(anchors, agreement, everyone, own if decoupled else None, extra, weights)
 
 
 def _contrast(
@@ -141,11 +156,14 @@ def _contrast(
     candidates: Tensor,
     excluded: Tensor | None,
     extra: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Mean over anchors of log_partition - agreement; see `log_partition` for the shapes."""
-    weights = torch.full_like(anchors[:, 0], 1 / anchors.shape[0]).detach()
-    partition = log_partition(anchors, candidates, weights=weights, excluded=excluded, extra=extra)
-    return partition - agreement.mean()
+    share = torch.full_like(anchors[:, 0], 1 / anchors.shape[0]).detach()
+    if weights is not None:
+        share = share * weights.detach()
+    partition = log_partition(anchors, candidates, weights=share, excluded=excluded, extra=extra)
+    return partition - (agreement * share).sum()
 
 
 def _other_views(z: Tensor) -> Tensor:
@@ -174,16 +192,16 @@ def _check_temperature(name: str, temperature: float | Tensor) -> None:
 
 
 def _check_info_nce(
-    queries: Tensor, keys: Tensor, symmetric: bool, negatives: Tensor | None, in_batch: bool
+    queries: Tensor, keys: Tensor, symmetric: bool, one_sided: bool, no_bank: bool, in_batch: bool
 ) -> None:
     if queries.dim() != 2 or queries.shape != keys.shape:
         raise ValueError(
             f"info_nce: queries and keys of one shape [B, D] are needed, "
             f"got {tuple(queries.shape)} and {tuple(keys.shape)}"
         )
-    if negatives is not None and symmetric:
+    if one_sided and symmetric:
         raise ValueError("info_nce: negatives belong to the queries; pass symmetric=False")
-    if negatives is None and not in_batch:
+    if no_bank and not in_batch:
         raise ValueError("info_nce: in_batch=False needs negatives")
     if not in_batch and symmetric:
         raise ValueError("info_nce: in_batch=False is one-way; pass symmetric=False")

@@ -48,7 +48,7 @@ class _LogPartition(torch.autograd.Function):
         grad_candidates = torch.zeros_like(candidates) if need_candidates else None
         grad_extra = torch.empty_like(extra) if extra is not None and need_extra else None
         total = anchors.new_zeros(())
-        chunks = _chunks(anchors.shape[0], candidates.shape[0], anchors.device.type)
+        chunks = row_chunks(anchors.shape[0], candidates.shape[0], anchors.device.type)
         buffer = anchors.new_empty(chunks[0].stop, candidates.shape[0])  # reused: fresh pages cost
         for rows in chunks:
             a = anchors[rows]  # [r, D]
@@ -87,6 +87,7 @@ class _LogPartition(torch.autograd.Function):
         return anchors, candidates, None, None, extra
 
 
-def _chunks(rows: int, columns: int, device: str) -> list[slice]:
+def row_chunks(rows: int, columns: int, device: str) -> list[slice]:
+    """Rows of a `[rows, columns]` matrix in pieces of which one at a time is alive."""
     size = max(16, _CHUNK_ENTRIES.get(device, 2**26) // max(1, columns))
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
