@@ -15,8 +15,20 @@ Conventions, the same everywhere:
 
 from __future__ import annotations
 
+from ssl_core.objectives.assignments import msn, msn_parts, paws_parts, sharpen
 from ssl_core.objectives.contrastive import info_nce, nt_xent
-from ssl_core.objectives.distillation import Centering, dino, sinkhorn, soft_cross_entropy
+from ssl_core.objectives.covariance import RunningCovariance, tico
+from ssl_core.objectives.discriminators import bce, jsd
+from ssl_core.objectives.distillation import (
+    Centering,
+    dino,
+    ibot_patches,
+    sinkhorn,
+    soft_cross_entropy,
+    swav,
+)
+from ssl_core.objectives.gaussian import lejepa, sigreg
+from ssl_core.objectives.local_matches import best_matches, vicregl, vicregl_local
 from ssl_core.objectives.masked import (
     masked_l1,
     masked_mean,
@@ -25,28 +37,93 @@ from ssl_core.objectives.masked import (
     masked_token_cross_entropy,
     normalise_patches,
 )
-from ssl_core.objectives.redundancy import barlow_twins, vicreg, vicreg_parts
+from ssl_core.objectives.orientation import hog, hog_patches
+from ssl_core.objectives.paired import clip, siglip
+from ssl_core.objectives.positives import sup_con
+from ssl_core.objectives.pretext import accuracy, pretext_cross_entropy
+from ssl_core.objectives.queries import (
+    Mixing,
+    hardest,
+    mix_negatives,
+    moco,
+    moco_v3,
+    nearest,
+    nnclr,
+)
+from ssl_core.objectives.ranking import margin_contrastive, triplet
+from ssl_core.objectives.redundancy import (
+    barlow_twins,
+    covariance_penalty,
+    variance_hinge,
+    vicreg,
+    vicreg_parts,
+)
 from ssl_core.objectives.regression import byol, mse, negative_cosine, scaled_cosine, smooth_l1
+from ssl_core.objectives.relation import ressl, seed
+from ssl_core.objectives.spread import koleo, me_max, spectrum_flatness
+from ssl_core.objectives.view_pairs import Scores
+from ssl_core.objectives.whitening import w_mse, whiten
 
 __all__ = [
     "Centering",
+    "Mixing",
+    "RunningCovariance",
+    "Scores",
+    "accuracy",
     "barlow_twins",
+    "bce",
+    "best_matches",
     "byol",
+    "clip",
+    "covariance_penalty",
     "dino",
+    "hardest",
+    "hog",
+    "hog_patches",
+    "ibot_patches",
     "info_nce",
+    "jsd",
+    "koleo",
+    "lejepa",
+    "margin_contrastive",
     "masked_l1",
     "masked_mean",
     "masked_pixels",
     "masked_smooth_l1",
     "masked_token_cross_entropy",
+    "me_max",
+    "mix_negatives",
+    "moco",
+    "moco_v3",
     "mse",
+    "msn",
+    "msn_parts",
+    "nearest",
     "negative_cosine",
+    "nnclr",
     "normalise_patches",
     "nt_xent",
+    "paws_parts",
+    "pretext_cross_entropy",
+    "ressl",
     "scaled_cosine",
+    "seed",
+    "sharpen",
+    "siglip",
+    "sigreg",
     "sinkhorn",
     "smooth_l1",
     "soft_cross_entropy",
+    "spectrum_flatness",
+    "sup_con",
+    "swav",
+    "tico",
+    "triplet",
+    "variance_hinge",
     "vicreg",
     "vicreg_parts",
+    "vicregl",
+    "vicregl_local",
+    "w_mse",
+    "whiten",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ssl_core.distributed import all_mean, all_sum, world_size
 from ssl_core.objectives.precision import full_precision
-from ssl_core.objectives.view_pairs import pair_cross_entropy
+from ssl_core.objectives.view_pairs import Logits, Targets, pair_cross_entropy
 
 
 @full_precision
@@ -28,8 +29,8 @@ def soft_cross_entropy(
 
 @full_precision
 def dino(
-    student: Sequence[Tensor],
-    teacher: Sequence[Tensor],
+    student: Sequence[Logits],
+    teacher: Sequence[Logits],
     *,
     center: Tensor | float = 0.0,
     student_temperature: float = 0.1,
@@ -41,21 +42,87 @@ def dino(
     al. 2021, eq. 1). `student` and `teacher` are lists of logits `[B, K]`; the first
     `len(teacher)` student views are the teacher's. Mean over rows. Uniform (collapsed) outputs
     cost log K.
+
+    Instead of logits either may hold `Scores(features, prototypes)`: the product with the
+    prototypes then runs inside, block by block, and `[B, K]` never exists.
     """
-    if len(student) < max(2, len(teacher)) or not teacher:
-        raise ValueError(
-            f"dino: needs at least two student views, the first ones being the teacher's, "
-            f"got {len(student)} student and {len(teacher)} teacher views"
-        )
-    pairs = len(teacher) * (len(student) - 1)
+    pairs = _pairs("dino", student, teacher)
     total = pair_cross_entropy(
-        list(student),
-        [logits.detach() for logits in teacher],
-        center=center,
-        student_temperature=student_temperature,
-        teacher_temperature=teacher_temperature,
+        student,
+        teacher,
+        targets=Targets(teacher_temperature, center),
+        temperature=student_temperature,
     )
     return total / pairs
+
+
+@full_precision
+def swav(student: Sequence[Logits], codes: Sequence[Tensor], *, temperature: float = 0.1) -> Tensor:
+    """Mean over pairs (assigned view q, student view v != q) of CE(codes_q, softmax(s_v / T)).
+
+    `student` are scores `[B, K]` of all crops (or `Scores`), `codes` the assignments `[B, K]` of
+    the first `len(codes)` of them, rows summing to 1, without gradient: `sinkhorn` for SwAV (Caron
+    et al. 2020, eq. 2) and DINOv2. Uniform (collapsed) scores cost log K.
+    """
+    pairs = _pairs("swav", student, codes)
+    how = Targets(1.0, given=True)
+    return pair_cross_entropy(student, codes, targets=how, temperature=temperature) / pairs
+
+
+def _pairs(name: str, student: Sequence[Logits], teacher: Sequence[Logits]) -> int:
+    if len(student) < max(2, len(teacher)) or not teacher:
+        raise ValueError(
+            f"{name}: needs at least two student views, the first ones being the teacher's, "
+            f"got {len(student)} student and {len(teacher)} teacher views"
+        )
+    return len(teacher) * (len(student) - 1)
+
+
+@full_precision
+def ibot_patches(
+    student: Logits,
+    teacher: Logits,
+    hidden: Tensor,
+    *,
+    center: Tensor | float = 0.0,
+    student_temperature: float = 0.1,
+    teacher_temperature: float = 0.04,
+    given: bool = False,
+    mean: Literal["image", "token"] = "image",
+) -> Tensor:
+    """Soft cross-entropy of the hidden tokens of a view to the teacher's (iBOT: Zhou et al. 2022).
+
+    Arguments:
+        student, teacher: logits `[M, K]` of the M hidden tokens in row-major order of `hidden`, or
+            `Scores` of them. The teacher saw the whole view and receives no gradient.
+        hidden: bool `[B, N]`.
+        given: `teacher` are target probabilities already (Sinkhorn: DINOv2).
+        mean: "image" averages within an image first; one without hidden tokens costs 0 and
+            counts (iBOT, DINOv2). "token" is the mean over all hidden tokens of all replicas.
+
+    Uniform (collapsed) outputs cost log K times the share of images with hidden tokens.
+    """
+    like = student if isinstance(student, Tensor) else student.features
+    counts = hidden.sum(1, dtype=like.dtype)  # [B]
+    if mean == "image":
+        each = 1 / (counts.clamp(min=1) * hidden.shape[0])
+        weights = each.unsqueeze(1).expand_as(hidden)[hidden]  # [M]
+    else:
+        total = all_sum(counts.sum())
+        weights = (world_size() / total.clamp(min=1)).expand(int(counts.sum()))
+    rows = like.shape[0]
+    if weights.shape[0] != rows:
+        raise ValueError(
+            f"ibot_patches: {rows} rows of logits for {weights.shape[0]} hidden tokens"
+        )
+    return pair_cross_entropy(
+        [student],
+        [teacher],
+        targets=Targets(teacher_temperature, center, given=given),
+        temperature=student_temperature,
+        same_view=True,
+        weights=weights,
+    )
 
 
 class Centering(nn.Module):

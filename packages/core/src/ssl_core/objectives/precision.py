@@ -27,6 +27,8 @@ def _first_tensor(values: Sequence[Any]) -> Tensor | None:
 def _widened(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.float() if value.dtype in _HALF else value
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(_widened, value))
     if isinstance(value, (list, tuple)):
         return type(value)(_widened(item) for item in value)
     return value

@@ -15,7 +15,7 @@ from ssl_core.objectives.precision import full_precision
 
 
 def _moments(z: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Rows `[B, D]` centred over the batch of all replicas, sums of squares `[D]`, its size."""
+    """Rows `[B, ..., D]` centred over all replicas' rows, sums of squares `[..., D]`, rows."""
     count = z.shape[0] * world_size()
     if count < 2:
         raise ValueError("statistics over a batch need at least 2 samples, got 1")
@@ -24,18 +24,47 @@ def _moments(z: Tensor) -> tuple[Tensor, Tensor, int]:
 
 
 def _product_norm(a: Tensor, b: Tensor, count: int) -> Tensor:
-    """||a'b||_F^2 over all replicas' rows, for `[B, D]` each."""
-    if count >= a.shape[1]:
-        return all_sum(a.T @ b).square().sum()
-    rows_a = gather(a)  # [N, D]
-    rows_b = rows_a if b is a else gather(b)
-    gram_a = rows_a @ rows_a.T  # [N, N]
-    gram_b = gram_a if b is a else rows_b @ rows_b.T
+    """||a'b||_F^2 over all replicas' rows, for `[B, ..., D]` each, summed over the slots `...`."""
+    if count >= a.shape[-1]:
+        a, b = a.movedim(0, -2), b.movedim(0, -2)  # [..., B, D]
+        return all_sum(a.mT @ b).square().sum()
+    rows_a = gather(a).movedim(0, -2)  # [..., N, D]
+    rows_b = rows_a if b is a else gather(b).movedim(0, -2)
+    gram_a = rows_a @ rows_a.mT  # [..., N, N]
+    gram_b = gram_a if b is a else rows_b @ rows_b.mT
     return (gram_a * gram_b).sum()
 
 
+def _hinge(squares: Tensor, count: int, eps: float, target: float = 1.0) -> Tensor:
+    return torch.relu(target - (squares / (count - 1) + eps).sqrt()).mean()
+
+
+def _off_diagonal(centred: Tensor, squares: Tensor, count: int) -> Tensor:
+    squared = _product_norm(centred, centred, count) - squares.square().sum()
+    return squared / ((count - 1) ** 2 * squares.numel())
+
+
+@full_precision
+def variance_hinge(z: Tensor, *, target: float = 1.0, eps: float = 1e-4) -> Tensor:
+    """mean_d relu(target - sqrt(var_d + eps)) of `[B, ..., D]` over all replicas' rows.
+
+    Variances divide by N - 1. Constant (collapsed) rows cost target - sqrt(eps).
+    """
+    _, squares, count = _moments(z)
+    return _hinge(squares, count, eps, target)
+
+
+@full_precision
+def covariance_penalty(z: Tensor) -> Tensor:
+    """sum_{i != j} cov_ij^2 / D of `[B, ..., D]` over all replicas' rows, mean over slots.
+
+    Covariances divide by N - 1. 0 when collapsed.
+    """
+    return _off_diagonal(*_moments(z))
+
+
 def _check_pair(name: str, z0: Tensor, z1: Tensor) -> None:
-    if z0.dim() != 2 or z0.shape != z1.shape:
+    if z0.dim() < 2 or z0.shape != z1.shape:
         raise ValueError(
             f"{name}: two views of one shape [B, D] are needed, "
             f"got {tuple(z0.shape)} and {tuple(z1.shape)}"
@@ -72,15 +101,16 @@ def vicreg_parts(
     covariance: float = 1.0,
     eps: float = 1e-4,
 ) -> dict[str, Tensor]:
-    """The three weighted terms of `vicreg`, by name; their sum is the loss."""
+    """The three weighted terms of `vicreg`, by name; their sum is the loss.
+
+    `[B, ..., D]` are taken slot by slot: covariances within a slot, means over slots.
+    """
     _check_pair("vicreg", z0, z1)
     hinge, spread = z0.new_zeros(()), z0.new_zeros(())
     for z in (z0, z1):
         centred, squares, count = _moments(z)
-        var = squares / (count - 1)  # [D]
-        hinge = hinge + torch.relu(1 - (var + eps).sqrt()).mean() / 2
-        squared = _product_norm(centred, centred, count) / (count - 1) ** 2
-        spread = spread + (squared - var.square().sum()) / z.shape[1]
+        hinge = hinge + _hinge(squares, count, eps) / 2
+        spread = spread + _off_diagonal(centred, squares, count)
     return {
         "invariance": invariance * (z0 - z1).square().mean(),
         "variance": variance * hinge,
