@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ssl_core.errors import CorruptSample
-from ssl_vision import formats
+from ssl_vision import formats, tiff
 
 MAX_PIXELS = 64_000_000
 """Default cap on height x width: above any camera, far below what exhausts memory."""
@@ -88,6 +88,12 @@ def _decode_bytes(data: bytes, max_pixels: int, keep_alpha: bool) -> Tensor:
         _check_size(header.width, header.height, max_pixels)
         if header.bits == 16 and header.channels > 1:
             return _deep_png(data, max_pixels, keep_alpha)
+    elif kind == "TIFF":
+        found = tiff.bands(data, max_pixels)
+        if found is not None:
+            array, alpha = found
+            kept = array[..., :-1] if alpha and not keep_alpha else array
+            return _from_array(kept, max_pixels, channels_first=False)
     elif kind == "NPY":
         return _from_array(_load_npy(data, max_pixels), max_pixels)
     return _from_file_by_pillow(kind, data, max_pixels, keep_alpha)
