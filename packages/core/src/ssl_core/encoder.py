@@ -46,6 +46,17 @@ class Tokens:
     maskable: Tensor | None = None
     context: Any = None
 
+    def repeated(self, times: int) -> Tokens:
+        """Every sample `times` times, its copies one after another."""
+        if self.context is not None:
+            raise ValueError("tokens with a context of their own (edges) cannot be repeated")
+
+        def rows(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.repeat_interleave(times, dim=0)
+
+        values = self.values.repeat_interleave(times, dim=0)
+        return Tokens(values, self.grid, rows(self.coords), rows(self.valid), rows(self.maskable))
+
 
 @runtime_checkable
 class Encoder(Protocol):

@@ -14,6 +14,8 @@ METHODS = {
     "vicreg": "ssl_core.methods.vicreg:VICReg",
     "mae": "ssl_core.methods.mae:MAE",
     "simmim": "ssl_core.methods.simmim:SimMIM",
+    "data2vec": "ssl_core.methods.data2vec:Data2Vec",
+    "ijepa": "ssl_core.methods.ijepa:IJEPA",
 }
 
 

@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from ssl_core.encoder import Tokens
 from ssl_core.methods.masked import MaskedModel, token_widths
 from ssl_core.networks.decoders import TransformerDecoder
-from ssl_core.networks.masks import Mask, RandomMasker
+from ssl_core.networks.maskers import MaskKind, make_masker
+from ssl_core.networks.masks import Mask
 from ssl_core.objectives import masked_pixels, normalise_patches
 from ssl_core.views import ViewPolicy
 
 
 class MAE(MaskedModel):
-    """A token encoder in drop mode, a light transformer decoder, squared error."""
+    """A token encoder in drop mode, a light transformer decoder, squared error.
+
+    `mask` says what is hidden: "tubes" is VideoMAE's mask, "frames" hides frames of spectrograms.
+    """
 
     def __init__(
         self,
@@ -28,6 +32,8 @@ class MAE(MaskedModel):
         views: ViewPolicy,
         *,
         mask_ratio: float = 0.75,
+        mask: MaskKind = "random",
+        mask_block: int = 1,
         decoder_dim: int = 512,
         decoder_depth: int = 8,
         decoder_heads: int = 16,
@@ -36,7 +42,7 @@ class MAE(MaskedModel):
         super().__init__(
             encoder,
             views,
-            masker=RandomMasker(mask_ratio, mode="drop"),
+            masker=make_masker(mask, mask_ratio, mode="drop", block=mask_block),
             decoder=TransformerDecoder(
                 *token_widths(encoder), dim=decoder_dim, depth=decoder_depth, heads=decoder_heads
             ),

@@ -42,6 +42,8 @@ class Prediction:
     """`[B, N, T]` (or ids `[B, N]`), without gradient."""
     mask: Mask
     valid: Tensor | None
+    pooled: Tensor
+    """The student's `[B, D]`."""
 
 
 def token_widths(encoder: nn.Module) -> tuple[int, int]:
@@ -55,12 +57,21 @@ def token_widths(encoder: nn.Module) -> tuple[int, int]:
     return encoder.embed_dim, encoder.token_dim  # type: ignore[return-value]
 
 
+def token_axes(encoder: nn.Module) -> int:
+    """On how many axes an encoder's tokens lie: those of its grid or patch, 1 without either."""
+    for name in ("grid", "patch"):
+        if isinstance(axes := getattr(encoder, name, None), tuple):
+            return len(axes)
+    return 1
+
+
 class MaskedModel(Method):
     """Predict the content of hidden tokens.
 
     `decoder(features, mask, tokens) -> [B, N, T]` is a module; `target`, `corrupt` and
     `reconstruction` are functions of tensors. `reconstruction(predicted, target, mask)` returns
-    the mean loss over hidden tokens of the batch.
+    the mean loss over hidden tokens of the batch. With `masks` above 1 every sample is encoded
+    under as many masks, its rows one after another, while its target is made once.
     """
 
     batch_coupled = False
@@ -75,8 +86,11 @@ class MaskedModel(Method):
         target: Target,
         reconstruction: Reconstruction,
         corrupt: Corruption | None = None,
+        masks: int = 1,
     ) -> None:
         super().__init__(encoder, views)
+        if masks < 1:
+            raise ValueError(f"masks must be at least 1, got {masks}")
         token_widths(encoder)
         if getattr(masker, "mode", None) == "replace" and hasattr(encoder, "enable_mask_token"):
             encoder.enable_mask_token()  # type: ignore[operator]
@@ -85,23 +99,27 @@ class MaskedModel(Method):
         self.target = target
         self.reconstruction = reconstruction
         self.corrupt = corrupt
+        self.masks = masks
 
     def encode(self, views: Sequence[View]) -> list[Prediction]:
         return [self._predict(view) for view in views]
 
     def _predict(self, view: View) -> Prediction:
         tokens: Tokens = self.encoder.tokenize(view.data)  # type: ignore[operator]
-        maskable = tokens.valid if tokens.maskable is None else tokens.maskable
-        count = tokens.values.shape[1]
-        mask = self.masker(view.rng, count, grid=tokens.grid, maskable=maskable)
+        rng, seen = view.rng, tokens
+        if self.masks > 1:
+            clones = [rng.fold("mask", number).key for number in range(self.masks)]
+            rng, seen = Rng(torch.stack(clones, dim=1).flatten()), tokens.repeated(self.masks)
+        maskable = seen.valid if seen.maskable is None else seen.maskable
+        mask = self.masker(rng, seen.values.shape[1], grid=seen.grid, maskable=maskable)
         with torch.no_grad():
-            target = self.target(tokens, mask)
-        shown = tokens if self.corrupt is None else self.corrupt(tokens, mask, view.rng)
-        with dropout_keys(view.rng):
+            target = self.target(tokens, mask).repeat_interleave(self.masks, dim=0)
+        shown = seen if self.corrupt is None else self.corrupt(seen, mask, rng)
+        with dropout_keys(rng):
             features: Features = self.encoder.encode(shown, mask)  # type: ignore[operator]
             self.monitored = features.pooled.detach()
             predicted = self.decoder(features, mask, shown)
-        return Prediction(predicted, target, mask, tokens.valid)
+        return Prediction(predicted, target, mask, seen.valid, features.pooled)
 
     def loss(self, reps: list[Prediction]) -> Loss:
         losses = [self.reconstruction(rep.predicted, rep.target, rep.mask) for rep in reps]

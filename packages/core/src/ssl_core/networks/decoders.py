@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_core.encoder import Features, Tokens
@@ -82,6 +83,50 @@ class TransformerDecoder(nn.Module):
         if self.mask_token is not None:
             raise ValueError("tokens without grid or coords: hidden ones could not be told apart")
         return None
+
+
+_CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+
+
+class ConvDecoder(nn.Module):
+    """data2vec 2.0's decoder: grouped convolutions on the token grid of 1, 2 or 3 `axes`.
+
+    A learned vector stands at hidden places. Each layer is a convolution, a norm over channels
+    without parameters, and GELU; from the second on its input is added. A linear layer ends it.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        *,
+        dim: int = 768,
+        depth: int = 6,
+        kernel: int = 3,
+        groups: int = 16,
+        axes: int = 2,
+    ) -> None:
+        super().__init__()
+        if depth < 1 or dim % groups or in_dim % groups:
+            raise ValueError(
+                f"decoder depth must be at least 1 and {groups} groups must divide its widths, "
+                f"got depth {depth}, widths {in_dim} and {dim}"
+            )
+        self.mask_token = nn.Parameter(torch.empty(in_dim).normal_(std=0.02))
+        self.layers = nn.ModuleList(
+            _CONV[axes](dim if i else in_dim, dim, kernel, padding=kernel // 2, groups=groups)
+            for i in range(depth)
+        )
+        self.out = nn.Linear(dim, out_dim)
+
+    def forward(self, features: Features, mask: Mask, tokens: Tokens) -> Tensor:
+        x = mask.restore(_encoded(features), self.mask_token)  # [B, N, D]
+        x = x.transpose(1, 2).unflatten(2, tokens.grid)  # [B, D, *grid]
+        for number, layer in enumerate(self.layers):
+            new = layer(x).movedim(1, -1)
+            new = F.gelu(F.layer_norm(new, new.shape[-1:])).movedim(-1, 1)
+            x = x + new if number else new
+        return self.out(x.flatten(2).transpose(1, 2))  # type: ignore[no-any-return]
 
 
 class PixelShuffleHead(nn.Module):
