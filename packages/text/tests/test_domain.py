@@ -18,12 +18,14 @@ from ssl_text.domain import TEXT
 
 SMALL = {"depth": 1, "dim": 16, "heads": 2}
 HEADS = {"hidden": 16, "dim": 8}
+WORDS = {"decoder": "linear", "mask": "random", "mask_block": 1, "mask_ratio": 0.15, "masks": 1}
 CASES = [
     *[
         MethodCase(name, "spans", "bert_tiny", HEADS, {}, SMALL)
         for name in ("simclr", "byol", "barlow_twins", "vicreg")
     ],
     MethodCase("mlm", "none", "bert_tiny", {}, {}, SMALL),
+    MethodCase("data2vec", "none", "bert_tiny", WORDS, {}, SMALL),
 ]
 
 

@@ -12,6 +12,8 @@ CROPS = {"view_options": {"size": 32, "local_size": 16, "local_views": 2}}
 HEAD = {"hidden": 16, "dim": 8}
 PROTOTYPES = {"hidden": 16, "bottleneck": 8, "prototypes": 24}
 DECODER = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2}
+DATA2VEC = {"masks": 2, "mask_block": 2, "decoder_dim": 16, "decoder_depth": 2, "decoder_groups": 4}
+JEPA = {"blocks": [{"targets": 2}], "predictor_dim": 16, "predictor_depth": 1, "predictor_heads": 2}
 
 CASES = [
     MethodCase("simclr", "simclr", options=HEAD, **SMALL, **RESNET),
@@ -21,6 +23,8 @@ CASES = [
     MethodCase("dino", "dino", options=PROTOTYPES, **CROPS, **VIT),
     MethodCase("mae", "mae", options=DECODER, **SMALL, **VIT),
     MethodCase("simmim", "mae", options={"mask_unit": 1}, **SMALL, **VIT),
+    MethodCase("data2vec", "mae", options=DATA2VEC, **SMALL, **VIT),
+    MethodCase("ijepa", "mae", options=JEPA, **SMALL, **VIT),
 ]
 
 

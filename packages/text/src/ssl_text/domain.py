@@ -43,7 +43,7 @@ class TextDomain(Domain):
     methods = Registry(
         "method",
         {
-            **pick("simclr", "byol", "barlow_twins", "vicreg"),
+            **pick("simclr", "byol", "barlow_twins", "vicreg", "data2vec"),
             "mlm": "ssl_text.methods.mlm:MLM",
         },
     )

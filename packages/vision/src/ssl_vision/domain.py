@@ -31,7 +31,11 @@ class VisionDomain(Domain):
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(
-        "method", pick("simclr", "byol", "dino", "barlow_twins", "vicreg", "mae", "simmim")
+        "method",
+        pick(
+            *("simclr", "byol", "dino", "barlow_twins", "vicreg"),
+            *("mae", "simmim", "data2vec", "ijepa"),
+        ),
     )
 
     def open(self, data: Data) -> Source:

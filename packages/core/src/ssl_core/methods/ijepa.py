@@ -75,7 +75,7 @@ class IJEPA(Method):
     def _predict(self, view: View) -> list[Pair]:
         tokens: Tokens = self.encoder.tokenize(view.data)  # type: ignore[operator]
         if tokens.valid is not None:
-            raise UserError("i_jepa needs inputs of equal size without padding")
+            raise UserError("ijepa needs inputs of equal size without padding")
         with torch.no_grad():
             whole = self.teacher.encoder.eval().encode(tokens)  # type: ignore[operator]
             target = normalise_features(whole.tokens)  # [B, N, D]
