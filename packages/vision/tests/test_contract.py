@@ -25,6 +25,7 @@ CASES = [
     MethodCase("simmim", "mae", options={"mask_unit": 1}, **SMALL, **VIT),
     MethodCase("data2vec", "mae", options=DATA2VEC, **SMALL, **VIT),
     MethodCase("ijepa", "mae", options=JEPA, **SMALL, **VIT),
+    MethodCase("spark", "mae", options={"decoder_dim": 16}, **SMALL, **RESNET),
 ]
 
 

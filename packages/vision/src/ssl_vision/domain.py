@@ -34,7 +34,7 @@ class VisionDomain(Domain):
         "method",
         pick(
             *("simclr", "byol", "dino", "barlow_twins", "vicreg"),
-            *("mae", "simmim", "data2vec", "ijepa"),
+            *("mae", "simmim", "data2vec", "ijepa", "spark"),
         ),
     )
 

@@ -16,6 +16,7 @@ METHODS = {
     "simmim": "ssl_core.methods.simmim:SimMIM",
     "data2vec": "ssl_core.methods.data2vec:Data2Vec",
     "ijepa": "ssl_core.methods.ijepa:IJEPA",
+    "spark": "ssl_core.methods.spark:SparK",
 }
 
 

@@ -109,17 +109,17 @@ def mask_from_hidden(hidden: Tensor, keep: int, *, mode: Mode, grid: tuple[int, 
 class RandomMasker:
     """Hides a fixed share of tokens (or of square units of them), chosen uniformly per sample.
 
-    `count_rule` fixes what papers disagree on: "keep_int" keeps int(N(1 - ratio)) tokens (MAE),
-    "floor" (VideoMAE), "round" and "ceil" (SimMIM) apply to the number hidden. `unit` groups grid
-    cells into unit x unit squares that are hidden together. With `maskable` (bool `[B, N]`) the
-    share is of each sample's maskable tokens, rounded down but at least one; such masks need
-    "replace".
+    `count_rule` fixes what papers disagree on: "keep_int" keeps int(N(1 - ratio)) tokens (MAE)
+    and "keep_round" the nearest number (SparK); "floor" (VideoMAE), "round" and "ceil" (SimMIM)
+    apply to the number hidden. `unit` groups grid cells into unit x unit squares that are hidden
+    together. With `maskable` (bool `[B, N]`) the share is of each sample's maskable tokens,
+    rounded down but at least one; such masks need "replace".
     """
 
     ratio: float
     mode: Mode = "drop"
     unit: int = 1
-    count_rule: Literal["keep_int", "floor", "round", "ceil"] = "keep_int"
+    count_rule: Literal["keep_int", "keep_round", "floor", "round", "ceil"] = "keep_int"
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio < 1:
@@ -129,6 +129,8 @@ class RandomMasker:
         """How many of `units` are hidden."""
         if self.count_rule == "keep_int":
             return units - math.floor(units * (1 - self.ratio))
+        if self.count_rule == "keep_round":
+            return units - round(units * (1 - self.ratio))
         rounded = {"floor": math.floor, "round": round, "ceil": math.ceil}[self.count_rule]
         return rounded(units * self.ratio)
 
