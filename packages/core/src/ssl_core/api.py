@@ -141,13 +141,17 @@ def evaluate(
     data: str | os.PathLike[str] | None = None,
     *,
     probe: bool = True,
+    few_shot: Sequence[int] = (),
+    corruptions: bool = False,
     device: str = "auto",
     source: Source | None = None,
     domain: Domain | None = None,
 ) -> dict[str, Any]:
     """Measures a run again, on its own data or on other: k-NN, linear probe, retrieval, geometry.
 
-    Returns numbers for raw input, untrained and trained encoder (see `summary.json`).
+    `few_shot` adds a linear classifier fitted on so many labelled records of each class, and
+    `corruptions` accuracy on input that the domain spoils. Returns numbers for raw input,
+    untrained and trained encoder (see `summary.json`); also written to `evaluation.json`.
     """
     found = as_run(run)
     path = None if data is None else os.fspath(data)
@@ -157,6 +161,8 @@ def evaluate(
         path=path,
         source=source,
         probe=probe,
+        few_shot=few_shot,
+        corruptions=corruptions,
         device=choose_device(device),
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ssl_core.batch import Reader, Source
+from ssl_core.errors import UserError
 from ssl_core.recipe import Data
 from ssl_core.registry import Registry
 from ssl_core.views import ViewPolicy
@@ -39,6 +40,8 @@ class Domain(ABC):
     double: float | None = None
     """Cosine of centred raw features from which two records count as the same for `inspect`; None
     where raw features are too coarse to tell."""
+    corruptions: Mapping[str, Sequence[int]] = {}
+    """Ways to spoil an input that `evaluate --corruptions` tries: name -> severities."""
     views: Registry
     encoders: Registry
     methods: Registry
@@ -67,6 +70,12 @@ class Domain(ABC):
     def abilities(self) -> Mapping[str, str]:
         """What this installation can read or do (codecs, backends), for `doctor`."""
         return {}
+
+    def corrupted(
+        self, views: ViewPolicy, spec: Mapping[str, Any], name: str, severity: int
+    ) -> ViewPolicy:
+        """`views` with a plain view of spoiled input, for each name in `corruptions`."""
+        raise UserError(f"ssl-{self.name} has no corruption {name!r}")
 
     def create_views(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]

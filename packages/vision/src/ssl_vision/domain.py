@@ -13,7 +13,9 @@ from ssl_core.domain import Domain
 from ssl_core.methods import pick
 from ssl_core.recipe import Data
 from ssl_core.registry import Registry
+from ssl_core.views import ViewPolicy
 from ssl_vision import samples
+from ssl_vision.corruptions import CORRUPTIONS, SEVERITIES, CorruptedViews
 from ssl_vision.encoders import ENCODERS
 from ssl_vision.formats import SUFFIXES
 from ssl_vision.reader import ImageReader, ReaderOptions
@@ -28,6 +30,7 @@ class VisionDomain(Domain):
     sample_kind = "images"
     libraries = ("torchvision", "timm", "pillow")
     double = 0.99
+    corruptions = dict.fromkeys(CORRUPTIONS, SEVERITIES)
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(
@@ -72,6 +75,11 @@ class VisionDomain(Domain):
             "JPEG": "torchvision" if fast_decoder("JPEG") is not None else "Pillow",
             **{name: "Pillow" if has else "missing" for name, has in found.items()},
         }
+
+    def corrupted(
+        self, views: ViewPolicy, spec: Mapping[str, Any], name: str, severity: int
+    ) -> ViewPolicy:
+        return CorruptedViews(views, tuple(spec["mean"]), tuple(spec["std"]), name, severity)
 
     def create_encoder(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,9 +19,25 @@ if TYPE_CHECKING:
 @run_argument
 @click.option("--data", help="Other data of the domain; default: the run's own.")
 @click.option("--probe/--no-probe", default=True, help="Also fit linear probes.")
+@click.option(
+    "--few-shot",
+    multiple=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Also with N labelled records a class; may be repeated.",
+)
+@click.option("--corruptions", is_flag=True, help="Also on spoiled input, at every severity.")
 @device_option
 def evaluate(
-    app: App, screen: Screen, *, run: str, data: str | None, probe: bool, device: str
+    app: App,
+    screen: Screen,
+    *,
+    run: str,
+    data: str | None,
+    probe: bool,
+    few_shot: tuple[int, ...],
+    corruptions: bool,
+    device: str,
 ) -> None:
     """Measure a run again, or on other data.
 
@@ -28,9 +45,52 @@ def evaluate(
     """
     from ssl_core import api
 
-    found = api.evaluate(run, data, probe=probe, device=device, domain=app.domain)
+    found = api.evaluate(
+        run,
+        data,
+        probe=probe,
+        few_shot=few_shot,
+        corruptions=corruptions,
+        device=device,
+        domain=app.domain,
+    )
     screen.rivals(found)
+    _say_few_shot(screen, found.get("few_shot"))
+    _say_corruptions(screen, found.get("corruptions"))
     screen.result(found)
+
+
+def _say_few_shot(screen: Screen, found: Mapping[str, Any] | None) -> None:
+    if found is None:
+        return
+    shots = [row["shots"] for row in found["trained"]]
+    screen.say("\nlinear classifier with few labels (accuracy, mean ± deviation over draws):")
+    screen.table(
+        ["labels a class", *map(str, shots)],
+        [
+            [rival, *(f"{100 * row['mean']:.1f} ± {100 * row['std']:.1f}" for row in rows)]
+            for rival, rows in found.items()
+        ],
+    )
+
+
+def _say_corruptions(screen: Screen, found: Mapping[str, Any] | None) -> None:
+    from ssl_core.runs.summary import percent
+
+    if found is None:
+        return
+    trained, untrained = found["trained"], found["untrained"]
+    severities = range(1, 1 + max(map(len, trained["corrupted"].values())))
+    screen.say("\nk-NN accuracy of the trained encoder on spoiled input, by severity:")
+    rows = [
+        [name, *(f"{100 * value:.1f}" for value in values)]
+        for name, values in trained["corrupted"].items()
+    ]
+    screen.table(["", *map(str, severities)], rows)
+    screen.say(
+        f"  mean {percent(trained['mean'])} (clean {percent(trained['clean'])}); "
+        f"untrained {percent(untrained['mean'])} (clean {percent(untrained['clean'])})"
+    )
 
 
 @command

@@ -114,6 +114,12 @@ class Evaluator:
         inputs = Rival(bank.raw, bank.labels, queries.raw, queries.labels, pairs and pairs[1])
         return learned, inputs
 
+    def queries(self, encoder: nn.Module) -> Embedding:
+        """The encoder's features of the queries alone."""
+        source = self.train if self.leave_one_out else self.heldout
+        rows = self.bank_rows if self.leave_one_out else self.query_rows
+        return self._pass(encoder, source, rows, False)
+
     def _pass(self, encoder: nn.Module, source: Source, rows: np.ndarray, raw: bool) -> Embedding:
         return embed(
             encoder,
