@@ -6,9 +6,26 @@ import warnings
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_core.objectives import barlow_twins, dino, negative_cosine, nt_xent, vicreg
+from ssl_core.objectives import (
+    RunningCovariance,
+    barlow_twins,
+    dino,
+    ibot_patches,
+    info_nce,
+    koleo,
+    msn,
+    negative_cosine,
+    nt_xent,
+    sinkhorn,
+    swav,
+    tico,
+    vicreg,
+    vicregl,
+    w_mse,
+)
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what lightly's own imports warn about is not ours
@@ -54,3 +71,74 @@ def test_dino():
     reference = loss.DINOLoss(output_dim=24, warmup_teacher_temp_epochs=1)
     want = reference(teacher, student, teacher_temp=0.04)
     torch.testing.assert_close(dino(student, teacher), want)
+
+
+def test_swav():
+    high, low = views(2, 8, 24), views(3, 8, 24)
+    unit = [F.normalize(v, dim=1) for v in (*high, *low)]  # scores are cosines
+    want = loss.SwaVLoss()(unit[:2], unit[2:])
+    codes = [sinkhorn(v.detach()) for v in unit[:2]]
+    torch.testing.assert_close(swav(unit, codes), want.reshape(()))
+
+
+def test_ibot_patches():
+    hidden = torch.tensor([[True, False, True, True], [False, True, False, False]])
+    student, teacher = views(2, 4, 12)
+    reference = loss.IBOTPatchLoss(output_dim=12)
+    torch.testing.assert_close(
+        ibot_patches(student, teacher, hidden),
+        reference(teacher, student, hidden.unflatten(1, (2, 2))),
+    )
+
+
+def test_koleo():
+    (z,) = views(1, 32, 16)
+    torch.testing.assert_close(koleo(z), loss.KoLeoLoss()(z))
+
+
+def test_tico_over_steps():
+    reference, running = loss.TiCoLoss(beta=0.9, rho=8.0), RunningCovariance(16)
+    for step in range(3):
+        z0, z1 = (v + step for v in views(2, 32, 16))
+        new = running.blended(z0)
+        torch.testing.assert_close(tico(z0, z1, new), reference(z0, z1))
+        running.update(new)
+
+
+def test_vicregl():
+    (a, b), (map_a, map_b) = views(2, 8, 6), views(2, 8, 3, 3, 5)
+    grid_a, grid_b = views(2, 8, 3, 3, 2)
+    reference = loss.VICRegLLoss(num_matches=(7, 4))
+    want = reference([(a, map_a), (b, map_b)], [grid_a.detach(), grid_b.detach()])
+    where = [g.detach().flatten(1, 2) for g in (grid_a, grid_b)]
+    maps = [m.flatten(1, 2) for m in (map_a, map_b)]
+    got = vicregl([a, b], maps, where, matches=(7, 4), feature_matches=(7, 4))
+    torch.testing.assert_close(got, want.reshape(()))
+
+
+def test_w_mse():
+    z = views(2, 32, 8)
+    reference = loss.WMSELoss(w_size=32, embedding_dim=8, w_iter=1)
+    got = w_mse(*z, size=32, eps=0.0)
+    torch.testing.assert_close(got, reference(torch.cat(z)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("iterations", [0, 3])
+def test_msn(iterations):
+    a0, a1, target, prototypes = views(4, 12, 8)
+    reference = loss.MSNLoss(sinkhorn_iterations=iterations)
+    want = reference(torch.cat([a0, a1]), target, prototypes)
+    got = msn([a0, a1], target, prototypes, sinkhorn_iterations=iterations)
+    torch.testing.assert_close(got, want)
+
+
+def test_memory():
+    """NTXentLoss with a memory bank compares with the bank alone; info_nce with in_batch=False."""
+    q, k = views(2, 8, 16)
+    reference = loss.NTXentLoss(temperature=0.2, memory_bank_size=(24, 16))
+    reference(q, k.detach())  # fills the first rows
+    bank = reference.memory_bank.bank.clone()
+    bank = bank if bank.shape == (24, 16) else bank.T
+    want = reference(q, k.detach())
+    got = info_nce(q, k, temperature=0.2, symmetric=False, negatives=bank, in_batch=False)
+    torch.testing.assert_close(got, want)

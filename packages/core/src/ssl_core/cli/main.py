@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ssl_core.cli import looking, packing, training, using
+from ssl_core.cli import looking, packing, training, using, verifying
 from ssl_core.cli.app import App
 from ssl_core.cli.screen import Screen
 from ssl_core.errors import SSLError
@@ -84,7 +84,8 @@ def command_line(domain: str, *, name: str) -> Callable[..., None]:
         context_settings={"obj": App(domain, name), "help_option_names": ["-h", "--help"]},
         no_args_is_help=True,
     )
-    for command in (*training.COMMANDS, *using.COMMANDS, *looking.COMMANDS, *packing.COMMANDS):
+    groups = (training, using, looking, packing, verifying)
+    for command in (command for group_ in groups for command in group_.COMMANDS):
         group.add_command(command)
 
     def main(args: Sequence[str] | None = None) -> None:
