@@ -87,6 +87,9 @@ class Train(_Section):
     save_every: int = Field(500, ge=1)
     keep: int = Field(2, ge=1)
     """Newest checkpoints kept, besides the best one."""
+    allow: tuple[str, ...] = ()
+    """Names of what may differ from the saved run when it is continued (data, batch_size, seed,
+    steps... or any key of the recipe); otherwise a changed run is refused."""
     max_skipped: int = Field(10, ge=1)
     """Abort after this many non-finite steps in a row."""
 

@@ -17,10 +17,13 @@ from ssl_core.files import atomic_path, to_json
 ALIASES = "aliases"
 
 
-def unshared(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def unshared(
+    tensors: Mapping[str, Tensor], *, copy: bool = True
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Contiguous tensors on the CPU without shared storage, and {alias: name} for the rest.
 
     Tied weights appear under two names in a state dict; safetensors stores each memory once.
+    Without `copy`, what is on the CPU already is only looked at.
     """
     stored: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
@@ -31,7 +34,7 @@ def unshared(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str
             aliases[name] = first[place]
         else:
             first[place] = name
-            stored[name] = tensor.detach().to("cpu", copy=True).contiguous()
+            stored[name] = tensor.detach().to("cpu", copy=copy).contiguous()
     return stored, aliases
 
 
@@ -43,7 +46,7 @@ def write_tensors(
     Tied tensors are stored once; their other names stand in the metadata. Equal content gives
     equal bytes, so that runs can be compared by checksum.
     """
-    stored, aliases = unshared(tensors)
+    stored, aliases = unshared(tensors, copy=False)
     metadata = {name: to_json(value) for name, value in (facts or {}).items()}
     if aliases:
         metadata[ALIASES] = to_json(aliases)
@@ -58,6 +61,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         aliases = json.loads((file.metadata() or {}).get(ALIASES, "{}"))
     return tensors | {alias: tensors[name] for alias, name in aliases.items()}
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The JSON facts that `write_tensors` was given."""
+    with safe_open(path, "pt") as file:
+        found = dict(file.metadata() or {})
+    return {k: json.loads(v) for k, v in found.items() if k not in ("format", ALIASES)}
 
 
 def _sort_header(path: Path) -> None:

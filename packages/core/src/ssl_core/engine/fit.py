@@ -27,9 +27,11 @@ from ssl_core.engine.gradients import Accumulation
 from ssl_core.engine.guard import BatchNormGuard, SkipCounter
 from ssl_core.engine.metrics import MetricsFile, Window
 from ssl_core.engine.optim import build_optimizer, set_schedule
-from ssl_core.engine.parallel import any_rank, barrier, compile_encoder, replicate
+from ssl_core.engine.parallel import compile_encoder, replicate
 from ssl_core.engine.precision import numerics
+from ssl_core.engine.saver import Saver
 from ssl_core.engine.signals import StopSignals
+from ssl_core.engine.vote import Vote
 from ssl_core.errors import Preempted
 from ssl_core.evaluation.geometry import effective_rank
 from ssl_core.methods.base import Method, Step
@@ -99,7 +101,7 @@ def fit(
     identity = {"steps": train.steps, "batch_size": train.batch_size, "seed": train.seed} | dict(
         identity or {}
     )
-    meta = checkpoints.load_newest(method, opt, identity=identity)
+    meta = checkpoints.load_newest(method, opt, identity=identity, allow=train.allow)
     start = meta.step if meta else 0
     model = replicate(method)
     if train.compile:
@@ -115,20 +117,9 @@ def fit(
     skips.total.fill_(meta.skipped if meta else 0)
     window, record, began = Window(), {}, time.perf_counter()
 
-    def save(step: int, held_out: float | None) -> None:
-        if main:
-            checkpoints.save(
-                step,
-                method,
-                method.backbone,
-                opt,
-                identity=identity,
-                skipped=int(skips.total),
-                score=held_out,
-            )
-        barrier()
-
-    with numerics(train.deterministic, device), StopSignals() as stop, _closing(metrics, watchers):
+    saver, vote = Saver(checkpoints, identity), Vote(3)
+    closing = _closing(saver, metrics, *watchers)
+    with numerics(train.deterministic, device), StopSignals() as stop, closing:
         for watcher in watchers:
             watcher.on_start(start, train.steps)
         batches = iter(loader.batches(start, train.steps))
@@ -168,9 +159,14 @@ def fit(
                 for watcher in watchers:
                     watcher.on_log(record)
 
-            stopping = any_rank(stop.received is not None, device)
+            asked, *written = vote.cast(int(stop.received is not None), *saver.progress)
+            saver.observe(*written)
+            stopping = asked > 0
             if done % train.save_every == 0 or last or stopping or scored is not None:
-                save(done, held_out)
+                kept = {"skipped": int(skips.total), "score": held_out, "vote": vote}
+                saver.start(done, method, method.backbone, opt, **kept)
+            if last or stopping:
+                saver.finish(vote, required=True)
             if stopping and not last:
                 raise Preempted(_stop_message(stop.received, done, train.steps))
         for watcher in watchers:
@@ -197,14 +193,13 @@ def _optimiser_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _closing(metrics: MetricsFile | None, watchers: Sequence[Callback]) -> Iterator[None]:
+def _closing(*things: Any) -> Iterator[None]:
+    """Closes what can be closed, also after an error."""
     try:
         yield
     finally:
-        if metrics is not None:
-            metrics.close()
-        for watcher in watchers:
-            close = getattr(watcher, "close", None)
+        for thing in things:
+            close = getattr(thing, "close", None)
             if close is not None:
                 close()
 

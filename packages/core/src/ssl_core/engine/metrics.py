@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch import Tensor
 from ssl_core.distributed import all_mean
 from ssl_core.files import atomic_write, to_json
 from ssl_core.methods.base import Loss
+
+_log = logging.getLogger("ssl_core")
 
 
 class Window:
@@ -61,12 +64,19 @@ class MetricsFile:
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _step(line) <= after]
             atomic_write(path, "".join(f"{line}\n" for line in kept))
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        self._unwritten = b""
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends one record."""
-        self._file.write(to_json(record) + "\n")
-        self._file.flush()
+        """Appends one record. On a full disk it is kept for later, with a warning."""
+        warned = bool(self._unwritten)
+        self._unwritten += (to_json(record) + "\n").encode()
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+        except OSError as error:
+            if not warned:
+                _log.warning("%s cannot be written (%s); training goes on", self.path, error)
 
     def close(self) -> None:
         """Closes the file."""

@@ -77,15 +77,6 @@ def compile_encoder(encoder: nn.Module) -> None:
         encoder.compile()
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """True where any rank says so; ranks thus leave the loop at the same step."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return flag
-    value = torch.tensor(float(flag), device=device)
-    dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return bool(value.item())
-
-
 def barrier() -> None:
     """Waits for every rank; nothing in a world of one."""
     if dist.is_initialized() and dist.get_world_size() > 1:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
+from ssl_core.engine.shards import split_like
 from ssl_core.errors import UserError
 
 
@@ -32,9 +34,10 @@ def load_training_tensors(
     method: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
     """Puts saved tensors back; every name must match, in both directions."""
-    weights = _under(tensors, "method/")
-    _require_same_names("checkpoint weights", set(weights), set(method.state_dict()))
-    method.load_state_dict(weights)
+    weights, now = _under(tensors, "method/"), method.state_dict()
+    _require_same_names("checkpoint weights", set(weights), set(now))
+    _require_same_shapes(weights, now)
+    method.load_state_dict({name: split_like(t, now[name]) for name, t in weights.items()})
 
     moments: dict[str, dict[str, Tensor]] = {}
     for name, tensor in _under(tensors, "optimizer/").items():
@@ -52,13 +55,15 @@ def load_training_tensors(
 
 
 def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
-    """The moment with its parameter's strides.
+    """The moment with its parameter's strides, split over ranks as it is.
 
     Files hold row-major tensors, but a parameter may be channels-last; fused kernels walk both
     flat, so with other strides moments would meet other weights' gradients.
     """
     if moment.shape != parameter.shape:
         return moment
+    if isinstance(parameter, DTensor):
+        return split_like(moment, parameter)
     return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
 
 
@@ -73,3 +78,13 @@ def _require_same_names(what: str, have: set[str], want: set[str]) -> None:
             f"{what} do not fit this method: missing {missing}, unexpected {extra}. "
             "Resume with the recipe of the run, or start in a new folder"
         )
+
+
+def _require_same_shapes(have: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> None:
+    for name, tensor in want.items():
+        if have[name].shape != tensor.shape:
+            raise UserError(
+                f"checkpoint weights do not fit this method: {name} has "
+                f"{tuple(have[name].shape)}, not {tuple(tensor.shape)}. "
+                "Resume with the recipe of the run, or start in a new folder"
+            )

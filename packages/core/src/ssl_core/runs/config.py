@@ -32,6 +32,7 @@ from ssl_core.registry import check_options
 
 Layer = Mapping[str, Any]
 NAMED = ("views", "encoder", "method")
+_LONGEST = 1_000_000
 
 
 def recipe_names(domain: Domain) -> list[str]:
@@ -54,10 +55,18 @@ def shipped(domain: Domain, name: str) -> Layer:
 
 
 def parse(text: str, where: str) -> Layer:
-    """A YAML mapping; raises `UserError` with line and column of a syntax error."""
+    """A YAML mapping; raises `UserError` with line and column of a syntax error.
+
+    Tags that build objects are refused, and so are aliases: a few lines of them can stand for
+    more values than memory holds.
+    """
+    if len(text) > _LONGEST:
+        raise UserError(f"{where}: {len(text)} characters are no recipe; at most {_LONGEST}")
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise UserError(f"{where}: YAML aliases (*name) are not allowed; write values out")
         content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
@@ -282,18 +291,23 @@ HARMLESS = frozenset(
         "train.log_every",
         "train.save_every",
         "train.keep",
+        "train.allow",
         "evaluation.probe",
     }
 )
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:
-    """`key: old -> new` for everything that matters to the numbers of a run."""
+    """`key: old -> new` for everything that matters to the numbers of a run.
+
+    What `new` allows by name (`train.allow`: a section, or the last word of a key) is left out.
+    """
+    allowed = set(new.train.allow)
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     return [
         f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
         for key in sorted({*before, *after} - HARMLESS)
-        if before.get(key) != after.get(key)
+        if before.get(key) != after.get(key) and not allowed & {key, *key.split(".")}
     ]
 
 

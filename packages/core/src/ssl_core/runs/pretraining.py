@@ -109,8 +109,11 @@ def _claim_here(recipe: Recipe, out: Path | None) -> Run:
             raise UserError(
                 f"out: {str(run.path)!r} holds a run with another recipe ("
                 + "; ".join(changed)
-                + "). Give another --out, or the same recipe to continue it"
+                + "). Give another --out, the same recipe to continue it, or allow the change "
+                "by name: --set train.allow=[batch_size]"
             )
+        if recipe.train.allow:
+            save_recipe(recipe, run.recipe_file)
         return run
     # What an attempt left that failed before its first step (a wrong option, bad data) is stale.
     shutil.rmtree(run.reader_folder, ignore_errors=True)
