@@ -13,7 +13,7 @@ from ssl_core.encoder import Features, Tokens
 from ssl_core.errors import UserError
 from ssl_core.methods.base import Step
 from ssl_core.methods.data2vec import Data2Vec, _utterance
-from ssl_core.methods.masked import Prediction, token_axes
+from ssl_core.methods.masked import Prediction, token_patch
 from ssl_core.networks.block_outputs import block_outputs
 from ssl_core.networks.decoders import ConvDecoder
 from ssl_core.networks.masks import Mask, RandomMasker
@@ -158,7 +158,7 @@ def test_a_collapsed_prediction_costs_the_variance_of_the_target() -> None:
 @pytest.mark.parametrize("sides", [(48,), (8, 12), (8, 8, 12)])
 def test_any_number_of_axes(sides: tuple[int, ...]) -> None:
     method = tiny(sides, dim=24, mask_ratio=0.6)
-    assert token_axes(method.encoder) == len(sides)
+    assert token_patch(method.encoder) == (4,) * len(sides)
     method([View(images(*sides, rows=2), keys(2))]).total.backward()
     missing = [n for n, p in method.named_parameters() if p.requires_grad and p.grad is None]
     assert missing == []

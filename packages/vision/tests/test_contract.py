@@ -7,6 +7,7 @@ from ssl_vision.domain import VISION
 
 RESNET = {"encoder": "resnet_nano", "encoder_options": {"widths": (8, 16)}}
 VIT = {"encoder": "vit_nano_patch8"}
+CLASSLESS = {**VIT, "encoder_options": {"class_token": False, "pool": "mean"}}
 SMALL = {"view_options": {"size": 32}}
 CROPS = {"view_options": {"size": 32, "local_size": 16, "local_views": 2}}
 HEAD = {"hidden": 16, "dim": 8}
@@ -26,6 +27,9 @@ CASES = [
     MethodCase("data2vec", "mae", options=DATA2VEC, **SMALL, **VIT),
     MethodCase("ijepa", "mae", options=JEPA, **SMALL, **VIT),
     MethodCase("spark", "mae", options={"decoder_dim": 16}, **SMALL, **RESNET),
+    MethodCase("maskfeat", "mae", options={"mask_block": 2}, **SMALL, **VIT),
+    MethodCase("beit", "mae", options={"mask_block": 2, "levels": [4, 3, 3]}, **SMALL, **VIT),
+    MethodCase("mixmim", "mae", options=DECODER | {"mask_unit": 1}, **SMALL, **CLASSLESS),
 ]
 
 

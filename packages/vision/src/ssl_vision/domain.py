@@ -37,7 +37,7 @@ class VisionDomain(Domain):
         "method",
         pick(
             *("simclr", "byol", "dino", "barlow_twins", "vicreg"),
-            *("mae", "simmim", "data2vec", "ijepa", "spark"),
+            *("mae", "simmim", "maskfeat", "beit", "data2vec", "ijepa", "spark", "mixmim"),
         ),
     )
 

@@ -17,6 +17,9 @@ METHODS = {
     "data2vec": "ssl_core.methods.data2vec:Data2Vec",
     "ijepa": "ssl_core.methods.ijepa:IJEPA",
     "spark": "ssl_core.methods.spark:SparK",
+    "maskfeat": "ssl_core.methods.maskfeat:MaskFeat",
+    "beit": "ssl_core.methods.beit:BEiT",
+    "mixmim": "ssl_core.methods.mixmim:MixMIM",
 }
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ssl_core.encoder import Tokens
 from ssl_core.methods.base import Loss, Step
-from ssl_core.methods.masked import MaskedModel, Prediction, token_axes, token_widths
+from ssl_core.methods.masked import MaskedModel, Prediction, token_patch, token_widths
 from ssl_core.networks.block_outputs import block_outputs
 from ssl_core.networks.decoders import ConvDecoder, PixelShuffleHead
 from ssl_core.networks.maskers import MaskKind, make_masker
@@ -72,7 +72,7 @@ class Data2Vec(MaskedModel):
                 dim=decoder_dim,
                 depth=decoder_depth,
                 groups=decoder_groups,
-                axes=token_axes(encoder),
+                axes=len(token_patch(encoder)),
             )
         mode: Literal["drop", "replace"] = "drop" if drop else "replace"
         super().__init__(

@@ -57,12 +57,11 @@ def token_widths(encoder: nn.Module) -> tuple[int, int]:
     return encoder.embed_dim, encoder.token_dim  # type: ignore[return-value]
 
 
-def token_axes(encoder: nn.Module) -> int:
-    """On how many axes an encoder's tokens lie: those of its grid or patch, 1 without either."""
-    for name in ("grid", "patch"):
-        if isinstance(axes := getattr(encoder, name, None), tuple):
-            return len(axes)
-    return 1
+def token_patch(encoder: nn.Module) -> tuple[int, ...]:
+    """The size of an encoder's patches, one number an axis; (1,) where tokens are no patches."""
+    holder = getattr(encoder, "patch_embed", encoder)
+    patch: tuple[int, ...] = getattr(holder, "patch", (1,))
+    return patch
 
 
 class MaskedModel(Method):

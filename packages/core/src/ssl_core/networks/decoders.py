@@ -129,6 +129,19 @@ class ConvDecoder(nn.Module):
         return self.out(x.flatten(2).transpose(1, 2))  # type: ignore[no-any-return]
 
 
+class HiddenLogits(nn.Module):
+    """One linear layer on hidden tokens alone, `[M, out_dim]`: for vocabularies, whose logits at
+    every token would cost most of the memory."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(in_dim, out_dim)
+        initialise(self.out)
+
+    def forward(self, features: Features, mask: Mask, tokens: Tokens) -> Tensor:
+        return self.out(_encoded(features)[mask.hidden])  # type: ignore[no-any-return]
+
+
 class PixelShuffleHead(nn.Module):
     """SimMIM's decoder: one linear layer from each feature cell to the content it covers.
 

@@ -1,8 +1,9 @@
-"""A vision transformer over grids of 1, 2 or 3 axes, as a token encoder with two masked modes.
+"""A vision transformer over grids of 1, 2 or 3 axes, as a token encoder with three masked modes.
 
 Dosovitskiy et al. 2021, with the masked forwards of MAE (hidden tokens dropped before the
-embedding) and SimMIM or BEiT (their embeddings replaced by one learned vector). Parameter names
-are those of timm's VisionTransformer.
+embedding), SimMIM or BEiT (their embeddings replaced by one learned vector) and MixMIM (tokens of
+two inputs, which do not attend to each other). Parameter names are those of timm's
+VisionTransformer.
 """
 
 from __future__ import annotations
@@ -179,7 +180,7 @@ class PatchTransformer(MaskTokens):
         elif mask.mode == "replace":
             x = self.replaced(self.patch_embed(tokens.values), mask)
         else:
-            raise ValueError(f"a vision transformer masks by 'drop' or 'replace', not {mask.mode}")
+            x = self.patch_embed(tokens.values)
         return x if places is None else x + places
 
     def _places(self, grid: tuple[int, ...]) -> Tensor | None:
@@ -195,6 +196,11 @@ class PatchTransformer(MaskTokens):
         ]
 
     def _bias(self, grid: tuple[int, ...], mask: Mask | None) -> Tensor | None:
+        if mask is not None and mask.mode == "mix":
+            if self.cls_token is not None:
+                raise ValueError("mixed inputs need an encoder with class_token=False")
+            relative = None if self.rel_pos_bias is None else self.rel_pos_bias(grid)
+            return same_source(mask.hidden, relative)
         if self.rel_pos_bias is None:
             return None
         bias: Tensor = self.rel_pos_bias(grid, self.prefix_count)  # [heads, P + N, P + N]
@@ -204,6 +210,15 @@ class PatchTransformer(MaskTokens):
         first = first.expand(mask.ids_keep.shape[0], -1)
         rows = torch.cat([first, mask.ids_keep + self.prefix_count], dim=1)  # [B, P + K]
         return bias[:, rows[:, :, None], rows[:, None, :]].transpose(0, 1)
+
+
+def same_source(hidden: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The attention bias that keeps two mixed inputs apart, broadcast to `[B, heads, N, N]`.
+
+    Tokens attend to those on their own side of `hidden` (bool `[B, N]`); `bias` is `[heads, N, N]`.
+    """
+    same = (hidden[:, :, None] == hidden[:, None, :]).unsqueeze(1)
+    return same if bias is None else torch.where(same, bias, float("-inf"))
 
 
 def _vector(*shape: int) -> nn.Parameter:

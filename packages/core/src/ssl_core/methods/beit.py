@@ -1,0 +1,77 @@
+"""BEiT (Bao et al., ICLR 2022): predict the discrete codes of hidden patches.
+
+    L = mean over hidden tokens of -log softmax(W h_i)[code_i] + mean over tokens of (x - d(code))^2
+
+Rectangles hide int(N ratio) patches, which show a learned vector. The paper's codes come from
+DALL-E's frozen image tokenizer, trained on 250 million pictures; here a small tokenizer of single
+tokens learns beside the encoder (second term, which the encoder's gradient never meets), so that
+any domain has one. Codes used evenly and guessed blindly cost log(codes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ssl_core.encoder import Tokens
+from ssl_core.methods.base import Loss
+from ssl_core.methods.masked import MaskedModel, Prediction, token_widths
+from ssl_core.networks.decoders import HiddenLogits
+from ssl_core.networks.maskers import MaskKind, make_masker
+from ssl_core.networks.masks import Mask
+from ssl_core.networks.tokenizer import PatchTokenizer
+from ssl_core.objectives import masked_token_cross_entropy, mse
+from ssl_core.views import View, ViewPolicy
+
+
+class BEiT(MaskedModel):
+    """A token encoder in replace mode, one linear layer, prod(`levels`) codes."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        views: ViewPolicy,
+        *,
+        mask: MaskKind = "rectangles",
+        mask_ratio: float = 75 / 196,
+        mask_block: int = 16,
+        levels: Sequence[int] = (8, 8, 8, 4, 4),
+        tokenizer_hidden: int = 256,
+    ) -> None:
+        width, token_dim = token_widths(encoder)
+        tokenizer = PatchTokenizer(token_dim, levels=levels, hidden=tokenizer_hidden)
+        super().__init__(
+            encoder,
+            views,
+            masker=make_masker(mask, mask_ratio, mode="replace", block=mask_block),
+            decoder=HiddenLogits(width, tokenizer.codes),
+            target=self._codes,
+            reconstruction=masked_token_cross_entropy,
+        )
+        self.tokenizer = tokenizer
+
+    def _codes(self, tokens: Tokens, mask: Mask) -> Tensor:
+        ids: Tensor = self.tokenizer(tokens.values)[1]
+        return ids
+
+    def encode(self, views: Sequence[View]) -> list[tuple[Prediction, Tensor, Tensor]]:  # type: ignore[override]
+        reps = []
+        for view in views:
+            values = self.encoder.tokenize(view.data).values  # type: ignore[operator]
+            reps.append((self._predict(view), values, self.tokenizer(values)[0]))
+        return reps
+
+    def loss(self, reps: list[tuple[Prediction, Tensor, Tensor]]) -> Loss:  # type: ignore[override]
+        tokens = super().loss([prediction for prediction, _, _ in reps])
+        rebuilt = [mse(made, values) for _, values, made in reps]
+        parts = {"tokens": tokens.total, "tokenizer": torch.stack(rebuilt).mean()}
+        return Loss.of(parts, {"codes_used": codes_used(reps[0][0].target, self.tokenizer.codes)})
+
+
+@torch.no_grad()
+def codes_used(ids: Tensor, codes: int) -> Tensor:
+    """exp of the entropy of how often each code occurs: 1 when all tokens share one."""
+    share = torch.bincount(ids.flatten(), minlength=codes).double() / ids.numel()
+    return torch.special.entr(share).sum().exp()
