@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ssl_core.encoder import Features
 from ssl_core.errors import UserError, unknown
-from ssl_vision.encoders.keyed import key_randomness
+from ssl_core.networks.keyed import key_randomness
 from ssl_vision.encoders.spec import channels_of, size_of
 from ssl_vision.encoders.stems import SMALL_STEM, Stem, set_stem
 from ssl_vision.encoders.timm_vit import TimmViT, is_plain_vit

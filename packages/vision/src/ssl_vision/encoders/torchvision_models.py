@@ -13,7 +13,7 @@ from torchvision import models
 
 from ssl_core.encoder import Features
 from ssl_core.errors import UserError, unknown
-from ssl_vision.encoders.keyed import key_randomness
+from ssl_core.networks.keyed import key_randomness
 from ssl_vision.encoders.spec import channels_of, size_of
 from ssl_vision.encoders.stems import Stem, first_conv, replace_conv, set_stem
 
