@@ -28,7 +28,7 @@ from ssl_core.engine.guard import BatchNormGuard, SkipCounter
 from ssl_core.engine.metrics import MetricsFile, Window
 from ssl_core.engine.optim import build_optimizer, set_schedule
 from ssl_core.engine.parallel import compile_encoder, replicate
-from ssl_core.engine.precision import numerics
+from ssl_core.engine.precision import channels_last, numerics
 from ssl_core.engine.saver import Saver
 from ssl_core.engine.signals import StopSignals
 from ssl_core.engine.vote import Vote
@@ -93,7 +93,7 @@ def fit(
     device = torch.device(device)
     method.to(device)
     if train.channels_last:
-        method.to(memory_format=torch.channels_last)
+        channels_last(method)
     method.train()
     opt = build_optimizer(method, optimizer)
     parameters = [p for group in opt.param_groups for p in group["params"]]

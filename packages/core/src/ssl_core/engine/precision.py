@@ -7,11 +7,23 @@ import os
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """bf16 autocast, or the same context disabled for fp32. fp16 would need a loss scaler."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def channels_last(module: nn.Module) -> None:
+    """Puts the weights of convolutions over 2 and 3 axes into channels-last memory, in place.
+
+    `Module.to(memory_format=...)` knows one rank at a time and fails on the other.
+    """
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() in formats:
+            tensor.data = tensor.data.contiguous(memory_format=formats[tensor.dim()])
 
 
 @contextlib.contextmanager
