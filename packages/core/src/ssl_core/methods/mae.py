@@ -9,14 +9,16 @@ int(N (1 - ratio)) patches stay visible. Any token grid works: images, spectrogr
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from ssl_core.encoder import Tokens
-from ssl_core.methods.masked import MaskedModel, token_widths
+from ssl_core.methods.masked import MaskedModel, Target, token_widths
 from ssl_core.networks.decoders import TransformerDecoder
 from ssl_core.networks.maskers import MaskKind, make_masker
 from ssl_core.networks.masks import Mask
-from ssl_core.objectives import masked_pixels, normalise_patches
+from ssl_core.objectives import masked_pixels, normalise_channels, normalise_patches
 from ssl_core.views import ViewPolicy
 
 
@@ -24,6 +26,7 @@ class MAE(MaskedModel):
     """A token encoder in drop mode, a light transformer decoder, squared error.
 
     `mask` says what is hidden: "tubes" is VideoMAE's mask, "frames" hides frames of spectrograms.
+    `norm_pixels` "channel" normalises each colour of a patch alone, as VideoMAE does.
     """
 
     def __init__(
@@ -37,7 +40,7 @@ class MAE(MaskedModel):
         decoder_dim: int = 512,
         decoder_depth: int = 8,
         decoder_heads: int = 16,
-        norm_pixels: bool = True,
+        norm_pixels: bool | Literal["channel"] = True,
     ) -> None:
         super().__init__(
             encoder,
@@ -46,9 +49,18 @@ class MAE(MaskedModel):
             decoder=TransformerDecoder(
                 *token_widths(encoder), dim=decoder_dim, depth=decoder_depth, heads=decoder_heads
             ),
-            target=_normalised if norm_pixels else _content,
+            target=_target(encoder, norm_pixels),
             reconstruction=masked_pixels,
         )
+
+
+def _target(encoder: nn.Module, norm_pixels: bool | str) -> Target:
+    if norm_pixels == "channel":
+        channels: int = encoder.patch_embed.proj.in_channels  # type: ignore[union-attr,assignment]
+        return lambda tokens, mask: normalise_channels(tokens.values, channels)
+    if not isinstance(norm_pixels, bool):
+        raise ValueError(f"norm_pixels must be true, false or 'channel', got {norm_pixels!r}")
+    return _normalised if norm_pixels else _content
 
 
 def _normalised(tokens: Tokens, mask: Mask) -> Tensor:

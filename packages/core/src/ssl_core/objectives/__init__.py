@@ -35,6 +35,7 @@ from ssl_core.objectives.masked import (
     masked_pixels,
     masked_smooth_l1,
     masked_token_cross_entropy,
+    normalise_channels,
     normalise_patches,
 )
 from ssl_core.objectives.orientation import hog, hog_patches
@@ -101,6 +102,7 @@ __all__ = [
     "nearest",
     "negative_cosine",
     "nnclr",
+    "normalise_channels",
     "normalise_patches",
     "nt_xent",
     "paws_parts",
