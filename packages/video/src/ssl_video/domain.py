@@ -1,0 +1,80 @@
+"""The video domain: what `ssl-video`, the contract tests and experiments walk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ssl_core.batch import Reader, Source
+from ssl_core.domain import Domain
+from ssl_core.methods import pick
+from ssl_core.recipe import Data
+from ssl_core.registry import Registry
+from ssl_video import samples
+from ssl_video.encoders import ENCODERS
+from ssl_video.methods import METHODS
+from ssl_video.reader import ReaderOptions, VideoReader
+from ssl_video.sources import open_videos
+from ssl_video.views import VIEWS
+
+
+class VideoDomain(Domain):
+    """Videos: files in folders, manifests or shards, GIFs, folders of frames, arrays."""
+
+    name = "video"
+    package = "ssl_video"
+    sample_kind = "videos"
+    libraries = ("decord2", "av", "torchvision", "transformers", "pillow")
+    views = Registry("views", VIEWS)
+    encoders = Registry("encoder", ENCODERS)
+    methods = Registry(
+        "method", pick("simclr", "byol", "dino", "barlow_twins", "vicreg", "mae") | METHODS
+    )
+
+    def open(self, data: Data) -> Source:
+        assert data.path is not None, "the embedded data is written before it is opened"
+        return open_videos(data.path, format=data.format, limit=data.limit)
+
+    def fit_reader(self, source: Source, data: Data) -> Reader:
+        return VideoReader.fit(source, ReaderOptions.of(data.options))
+
+    def load_reader(self, folder: Path) -> Reader:
+        return VideoReader.load(folder)
+
+    def samples(self, folder: Path, *, count: int, seed: int) -> None:
+        samples.write_samples(folder, count=count, seed=seed)
+
+    @property
+    def default_count(self) -> int:
+        return samples.DEFAULT_COUNT
+
+    def abilities(self) -> Mapping[str, str]:
+        from importlib.metadata import version
+
+        from ssl_video.files.open import has_decord
+
+        decord = f"decord {version('decord2')}" if has_decord() else "missing"
+        return {
+            "MP4, MKV, WebM, AVI, MOV": decord if has_decord() else "PyAV",
+            "second backend": f"PyAV {version('av')}",
+            "GIF, folders of frames": f"Pillow {version('pillow')}",
+        }
+
+    def create_encoder(
+        self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> nn.Module:
+        """Our own encoders and torchvision's video and image models by name."""
+        from ssl_video.encoders.create import create_encoder
+
+        return create_encoder(name, spec, **options)
+
+    def encoder_names(self) -> list[str]:
+        from ssl_video.encoders.create import encoder_names
+
+        return encoder_names()
+
+
+VIDEO = VideoDomain()

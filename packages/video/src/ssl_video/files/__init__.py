@@ -1,0 +1,1 @@
+"""Reading videos: which frames to decode, and the backends that decode them."""

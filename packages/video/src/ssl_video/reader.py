@@ -1,0 +1,195 @@
+"""From video records to batches: one window of frames a video, one size, bounded resolution."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssl_core.batch import Record, Source
+from ssl_core.errors import CorruptSample, UserError
+from ssl_core.ops.pixels import Ragged
+from ssl_core.rng import shuffled
+from ssl_video.clips import evenly, frames_of, square
+from ssl_video.files.open import BACKENDS, Backend, open_video
+from ssl_video.files.plan import segment, window
+from ssl_video.files.video import frame_rate
+from ssl_video.measure import Measured, measure
+
+_RAW_SIDE, _RAW_FRAMES = 16, 8
+
+
+@dataclass(frozen=True)
+class ReaderOptions:
+    """What `data.options` of a recipe may set.
+
+    `window` is the number of frames stored of a video, `stride` apart (None: all frames of short
+    videos, 64 of longer ones). `max_side` bounds the stored resolution: a longer *shorter side*
+    is scaled down to it, with antialias. `size` is the side of the square views (None: from the
+    data). `backend` decodes compressed files.
+    """
+
+    window: int | None = None
+    stride: int = 1
+    max_side: int = 256
+    size: int | None = None
+    backend: Backend = "auto"
+    normalize: Literal["measured", "imagenet"] = "measured"
+    measure: int = 64
+    """Records looked at to find lengths, sizes, mean and std."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("stride", 1), ("max_side", 8), ("measure", 1)):
+            _at_least(name, getattr(self, name), low)
+        for name, low in (("window", 1), ("size", 8)):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), low)
+        _one_of("backend", self.backend, BACKENDS)
+        _one_of("normalize", self.normalize, ("measured", "imagenet"))
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> ReaderOptions:
+        """Checked options; unknown names raise `UserError`."""
+        from ssl_core.registry import check_options
+
+        check_options("data.options", cls, options, positional=0)
+        return cls(**options)
+
+
+def _at_least(name: str, value: object, low: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise UserError(f"data.options.{name}: {value!r} is not an integer of at least {low}")
+
+
+def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UserError(f"data.options.{name}: {value!r}; choose one of {', '.join(allowed)}")
+
+
+class VideoReader:
+    """`ssl_core.batch.Reader` for videos.
+
+    A sample is a window uint8 `[T, H, W, 3]`; a batch is `[B, T, H, W, 3]` when all sizes agree,
+    else a list. Of videos longer than the window, training draws another window for every id
+    (`draws`), before anything is decoded; `decode` is the window in the middle. Shorter videos
+    begin anew. `spec` holds `channels`, `window` (T), `stride`, `fps` (median), `size` (side of
+    the square views), `height` and `width` (median stored sizes), `range`, `mean` and `std` per
+    channel on the 0..1 scale.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], options: ReaderOptions | None = None) -> None:
+        self._spec = dict(spec)
+        self.options = options or ReaderOptions()
+        self.draws = bool(self._spec["draws"])
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        return self._spec
+
+    def decode(self, record: Record) -> Tensor:
+        """The middle window; raises `CorruptSample` with the reason."""
+        return self._window(record, None)
+
+    def draw(self, record: Record, key: int) -> Tensor:
+        """The window that `key` picks."""
+        return self._window(record, key)
+
+    def _window(self, record: Record, key: int | None) -> Tensor:
+        count, stride = self._spec["window"], self._spec["stride"]
+        with open_video(record.payload, backend=self.options.backend) as video:
+            first, last = 0, len(video)
+            if "start" in record.meta or "end" in record.meta:
+                first, last = segment(video.times, record.meta)
+            numbers = first + window(last - first, count=count, stride=stride, key=key)
+            pixels = video.frames(numbers)
+        return stored(pixels, self.options.max_side)
+
+    def collate(self, samples: Sequence[Tensor]) -> Tensor | Ragged:
+        """`[B, T, H, W, 3]` or, when sizes differ, a list."""
+        if len({sample.shape for sample in samples}) == 1:
+            return torch.stack(list(samples))
+        return list(samples)
+
+    def raw(self, data: Tensor | Ragged) -> Tensor:
+        """Normalised pixels of up to 8 frames of the centre square, at most 16 x 16: `[B, R]`."""
+        side = min(_RAW_SIDE, self._spec["size"])
+        count = min(_RAW_FRAMES, self._spec["window"])
+        pixels = square(frames_of(data, evenly(data, count)), side, self._spec)
+        mean = pixels.new_tensor(self._spec["mean"])[:, None, None]
+        std = pixels.new_tensor(self._spec["std"])[:, None, None]
+        return ((pixels - mean) / std).reshape(len(data), -1)
+
+    def save(self, folder: Path) -> None:
+        """Writes `reader.json`."""
+        content = {"spec": self._spec, "options": asdict(self.options)}
+        Path(folder, "reader.json").write_text(json.dumps(content, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> VideoReader:
+        """The reader that `save` wrote."""
+        path = Path(folder, "reader.json")
+        if not path.is_file():
+            raise UserError(f"{path} does not exist; {folder} is not the folder of a video run")
+        content = json.loads(path.read_text())
+        return cls(content["spec"], ReaderOptions(**content["options"]))
+
+    @classmethod
+    def fit(cls, source: Source, options: ReaderOptions | None = None) -> VideoReader:
+        """A reader for this source, from a keyed sample of its records.
+
+        Unreadable records are passed over (the loader reports them). Raises `UserError` when none
+        can be read.
+        """
+        options = options or ReaderOptions()
+        rows = shuffled(np.arange(min(len(source), options.measure)), len(source), "video facts")
+        found, reason = [], "the source is empty"
+        for row in np.sort(rows):
+            try:
+                found.append(looked_at(source[int(row)], options))
+            except (CorruptSample, OSError) as error:
+                reason = str(error)
+        if not found:
+            raise UserError(f"data: none of {len(rows)} records is a readable video ({reason})")
+        spec = measure(
+            found,
+            count=options.window,
+            stride=options.stride,
+            size=options.size,
+            normalize=options.normalize,
+        )
+        return cls(spec, options)
+
+
+def looked_at(record: Record, options: ReaderOptions) -> Measured:
+    """What one video says about the data: its length and rate, and a few of its frames."""
+    with open_video(record.payload, backend=options.backend) as video:
+        first, last = 0, len(video)
+        if "start" in record.meta or "end" in record.meta:
+            first, last = segment(video.times, record.meta)
+        numbers = np.unique(np.linspace(first, last - 1, 4).round().astype(np.int64))
+        pixels = video.frames(numbers)
+        return Measured(last - first, frame_rate(video), stored(pixels, options.max_side))
+
+
+def stored(pixels: np.ndarray, max_side: int) -> Tensor:
+    """Frames uint8 `[T, H, W, 3]`, scaled so that the shorter side is at most `max_side`."""
+    frames = torch.from_numpy(pixels)
+    height, width = frames.shape[1:3]
+    scale = max_side / min(height, width)
+    if scale >= 1:
+        return frames
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    # One frame at a time: torch's fast kernel for bytes takes channels-last images.
+    scaled = [
+        torch.nn.functional.interpolate(
+            frame.permute(2, 0, 1)[None], size=size, mode="bilinear", antialias=True
+        )[0].permute(1, 2, 0)
+        for frame in frames
+    ]
+    return torch.stack(scaled)

@@ -1,0 +1,46 @@
+"""Every method the video domain declares, against the contract kit."""
+
+import pytest
+
+from ssl_core.testing import CHECKS, Contract, MethodCase
+from ssl_video.domain import VIDEO
+
+RESNET = {"encoder": "resnet3d_nano", "encoder_options": {"widths": (6, 12)}}
+VIT = {"encoder": "vit_nano_patch8", "encoder_options": {"depth": 2}}
+CLIP = {"size": 16, "frames": 4, "stride": 2}
+SMALL = {"view_options": CLIP}
+CROPS = {"view_options": {**CLIP, "size": 24, "local_size": 16, "local_views": 2}}
+HEAD = {"hidden": 16, "dim": 8}
+PROTOTYPES = {"hidden": 16, "bottleneck": 8, "prototypes": 24}
+DECODER = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2}
+VIDEOMAE = {"mask": "tubes", "mask_ratio": 0.5, "norm_pixels": "channel"}
+
+CASES = [
+    MethodCase("simclr", "clips", options=HEAD, **SMALL, **RESNET),
+    MethodCase("byol", "clips", options=HEAD, **SMALL, **RESNET),
+    MethodCase("barlow_twins", "clips", options=HEAD, **SMALL, **RESNET),
+    MethodCase("vicreg", "clips", options=HEAD, **SMALL, **RESNET),
+    MethodCase("dino", "dino", options=PROTOTYPES, **CROPS, **VIT),
+    MethodCase(
+        "mae",
+        "mae",
+        options={**DECODER, **VIDEOMAE},
+        **SMALL,
+        **VIT,
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def contract(tmp_path_factory):
+    return Contract(VIDEO, CASES, tmp_path_factory.mktemp("video") / "samples", count=20)
+
+
+def test_every_declared_method_has_a_case(contract):
+    assert contract.undeclared() == (set(), set())
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_contract(contract, case, check):
+    contract.check(case, [check])
