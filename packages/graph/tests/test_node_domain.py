@@ -20,16 +20,40 @@ from ssl_graph.nodes.files.tables import write_tables
 from ssl_graph.nodes.source import NodeSource
 from ssl_graph.views.ops import OPS
 from ssl_graph.views.policies import grace, graphcl
+from ssl_graph.views.selftask import NODE_TASKS, PAIR_TASKS
 
 SMALL = {"dim": 8, "depth": 2}
 HEAD = {"hidden": 16, "dim": 8}
+FEW = {"fanout": [3, 3]}
+MASKED = {"feature_mask": 0.3}
 CASES = [
     MethodCase("simclr", "grace", "gcn", HEAD, encoder_options=SMALL),
     MethodCase("byol", "grace", "gat", HEAD, encoder_options=SMALL),
     MethodCase("barlow_twins", "grace", "sage", HEAD, encoder_options=SMALL),
     MethodCase("vicreg", "graphcl", "graph_transformer", HEAD, {"choose": "all"}, SMALL),
     MethodCase("graphmae", "none", "gin", {}, encoder_options=SMALL),
+    MethodCase("graphmae2", "none", "gat", {**HEAD, "decoder": "gcn"}, encoder_options=SMALL),
+    MethodCase("context_prediction", "context", "gcn", {}, {"hops": 2, "inner": 1}, SMALL),
+    MethodCase("dgi", "dgi", "gcn", {}, encoder_options=SMALL),
+    MethodCase("mvgrl", "mvgrl", "gcn", {}, encoder_options=SMALL),
+    MethodCase("cca_ssg", "grace", "gcn", {}, encoder_options=SMALL),
+    MethodCase("dsla", "dsla", "gin", {"hidden": 8}, encoder_options=SMALL),
+    MethodCase("scgc", "scgc", "mlp", {"clusters": 3, "reconstruction": 1.0}, MASKED, SMALL),
+    *(
+        MethodCase("selftask", "selftask", "gcn", {}, {"task": task, "parts": 3}, SMALL)
+        for task in (*NODE_TASKS[:3], *PAIR_TASKS)
+    ),
 ]
+LABELLED_CASES = [
+    MethodCase(
+        "selftask", "selftask", "gcn", {"supervised": 1.0}, {"task": task, "correct": c}, SMALL
+    )
+    for task, c in (("label_distance", 0.0), ("context_label", 0.0), ("context_label", 1.0))
+]
+
+
+def _name(case: MethodCase) -> str:
+    return "-".join([str(case), *map(str, case.view_options.values())])
 
 
 class NodeDomain(GraphDomain):
@@ -43,12 +67,24 @@ class NodeDomain(GraphDomain):
 @pytest.fixture(scope="module")
 def contract(tmp_path_factory: pytest.TempPathFactory) -> Contract:
     folder = tmp_path_factory.mktemp("network")
-    return Contract(NodeDomain(), CASES, folder, count=120)
+    return Contract(NodeDomain(), CASES, folder, count=120, data_options={"sampling": FEW})
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Contract:
+    folder = tmp_path_factory.mktemp("labelled")
+    options = {"use_labels": True, "sampling": FEW}
+    return Contract(NodeDomain(), LABELLED_CASES, folder, count=120, data_options=options)
+
+
+@pytest.mark.parametrize("case", CASES, ids=_name)
 def test_contract_on_nodes(contract: Contract, case: MethodCase) -> None:
     contract.check(case)
+
+
+@pytest.mark.parametrize("case", LABELLED_CASES, ids=_name)
+def test_contract_on_nodes_with_labels(labelled: Contract, case: MethodCase) -> None:
+    labelled.check(case)
 
 
 def test_written_tables_read_back(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ _FEATURES = ("features", "directed", "degree_cap", "standardize")
 _GRAPHS = {"open": ("name", "directed"), "fit": (*_FEATURES, "measure", "max_bytes")}
 _NODES = {
     "open": ("name", "split", "target"),
-    "fit": (*_FEATURES, "row_normalize", "sampler", "sampling"),
+    "fit": (*_FEATURES, "row_normalize", "sampler", "sampling", "use_labels"),
 }
 
 
@@ -30,7 +30,8 @@ class GraphDomain(Domain):
     `data.options.level` says which, "graph" or "node"; without it the path decides. Collections
     take `name` (which TU collection), `directed`, and what `GraphReader.fit` takes. One big graph
     takes `name`, `split`, `target` (see `ssl_graph.nodes.open`) and what `NodeReader.fit` takes:
-    `features`, `directed`, `degree_cap`, `standardize`, `row_normalize`, `sampler`, `sampling`.
+    `features`, `directed`, `degree_cap`, `standardize`, `row_normalize`, `sampler`, `sampling`,
+    `use_labels`.
     """
 
     name = "graph"

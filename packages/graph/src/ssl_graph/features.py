@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -180,6 +181,15 @@ class Schema:
         given = len(self.mean) + sum(map(len, self.labels))
         degree = self.degree_cap + 1
         return {"given": given, "degree": degree, "given+degree": given + degree}[self.kind]
+
+    @property
+    def categories(self) -> list[list[int]]:
+        """[start, stop] of each one-hot block among the columns of `Graph.x`."""
+        widths = [] if self.kind == "degree" else [len(values) for values in self.labels]
+        if self.kind != "given":
+            widths.append(self.degree_cap + 1)
+        stops = np.cumsum([self.node_dim - sum(widths), *widths]).tolist()
+        return [[start, stop] for start, stop in pairwise(stops)]
 
     @property
     def edge_dim(self) -> int:

@@ -176,6 +176,45 @@ class GraphBatch:
             **self._edge_values(edge),
         )
 
+    @classmethod
+    def cat(cls, parts: Sequence[GraphBatch]) -> GraphBatch:
+        """Several batches of one kind as one, graphs one after another."""
+        nodes = torch.tensor([0, *(part.num_nodes for part in parts)]).cumsum(0).tolist()
+        graphs = torch.tensor([0, *(len(part) for part in parts)]).cumsum(0).tolist()
+        shifted = list(zip(parts, nodes, graphs, strict=False))
+
+        def joined(name: str) -> Tensor | None:
+            values = [getattr(part, name) for part in parts]
+            return None if any(value is None for value in values) else torch.cat(values)
+
+        return replace(
+            parts[0],
+            x=torch.cat([part.x for part in parts]),
+            edge_index=torch.cat([part.edge_index + start for part, start, _ in shifted], dim=1),
+            batch=torch.cat([part.batch + first for part, _, first in shifted]),
+            ptr=torch.cat(
+                [parts[0].ptr[:1], *(part.ptr[1:] + start for part, start, _ in shifted)]
+            ),
+            edge_attr=joined("edge_attr"),
+            edge_weight=joined("edge_weight"),
+            origin=joined("origin"),
+        )
+
+    def rooted_at(self, nodes: Tensor) -> GraphBatch:
+        """The same graphs with row `nodes[g]` as the first node of graph g, and rooted."""
+        last = torch.ones(self.num_nodes, dtype=torch.int64, device=self.x.device)
+        last[nodes] = 0
+        order = (2 * self.batch + last).argsort(stable=True)
+        row = torch.empty_like(order)
+        row[order] = torch.arange(len(order), device=order.device)
+        return replace(
+            self,
+            x=self.x[order],
+            edge_index=row[self.edge_index],
+            rooted=True,
+            origin=None if self.origin is None else self.origin[order],
+        )
+
     def select(self, rows: slice | Sequence[int] | Tensor) -> GraphBatch:
         """Some of the graphs, in the order asked for."""
         chosen = torch.arange(self.num_graphs, device=self.x.device)[rows]

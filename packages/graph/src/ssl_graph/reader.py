@@ -207,6 +207,7 @@ def _facts(schema: Schema, graphs: Sequence[Graph]) -> dict[str, Any]:
         "edge_dim": 0 if first.edge_attr is None else first.edge_attr.shape[1],
         "directed": schema.directed,
         "features": schema.kind,
+        "categories": schema.categories,
         "nodes": {"median": float(np.median(nodes)), "max": int(nodes.max())},
         "edges": {"median": float(np.median(edges)), "max": int(edges.max())},
     }

@@ -78,6 +78,7 @@ class GraphEncoder(nn.Module):
             raise ValueError(f"depth and dim must be at least 1, got {depth} and {dim}")
         self.token_dim: int = spec["node_dim"]
         self.edge_dim: int = spec["edge_dim"]
+        self.categories: list[list[int]] = spec.get("categories", [])
         self.layers = nn.ModuleList(
             layer(self.token_dim if i == 0 else dim, dim, self.edge_dim) for i in range(depth)
         )

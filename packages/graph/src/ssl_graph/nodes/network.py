@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from threading import RLock
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ class Network:
 
     `x` is float32 `[N, F]`, `ptr` int64 `[N + 1]`, `neighbours` int64 `[E]` (ascending within a
     row), `edge_attr` `[E, D]` or None, in the same order. Undirected graphs list both directions.
+    `known` (int64 `[N]`, -1 unknown) are labels that label-aware tasks may look at, or None.
     """
 
     def __init__(
@@ -26,23 +29,27 @@ class Network:
         edge_attr: Tensor | None = None,
         *,
         directed: bool = False,
+        known: Tensor | None = None,
     ) -> None:
         self.x = x
         self.ptr = ptr
         self.neighbours = neighbours
         self.edge_attr = edge_attr
         self.directed = directed
+        self.known = known
+        self._made: dict[str, Tensor] = {}
+        self._lock = RLock()
         self._copies: dict[torch.device, Network] = {}
 
     @classmethod
-    def of(cls, graph: Graph, *, directed: bool = False) -> Network:
+    def of(cls, graph: Graph, *, directed: bool = False, known: Tensor | None = None) -> Network:
         """Compressed rows of a decoded graph."""
         source, target = graph.edge_index
         order = (target * graph.num_nodes + source).argsort()
         counts = torch.bincount(target, minlength=graph.num_nodes)
         attr = None if graph.edge_attr is None else graph.edge_attr[order]
         ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        return cls(graph.x, ptr, source[order], attr, directed=directed)
+        return cls(graph.x, ptr, source[order], attr, directed=directed, known=known)
 
     @property
     def num_nodes(self) -> int:
@@ -77,6 +84,18 @@ class Network:
         starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return part, part.argsort(stable=True), starts
 
+    @property
+    def num_classes(self) -> int:
+        """Classes among the known labels; 0 where none are known."""
+        return 0 if self.known is None else int(self.known.max()) + 1
+
+    def cached(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """What `make` computes from this network, made once under `name`."""
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = make()
+            return self._made[name]
+
     def to(self, device: torch.device | str) -> Network:
         """The same network on a device; the copy is made once and kept."""
         place = torch.device(device)
@@ -90,6 +109,7 @@ class Network:
                 self.neighbours.to(place),
                 attr,
                 directed=self.directed,
+                known=None if self.known is None else self.known.to(place),
             )
         return self._copies[place]
 

@@ -19,7 +19,7 @@ from ssl_graph.graph import GraphBatch
 from ssl_graph.nodes.batch import NodeBatch, NodeRef
 from ssl_graph.nodes.network import Network
 from ssl_graph.nodes.samplers import Sampler
-from ssl_graph.nodes.source import NodeTable, RawNode
+from ssl_graph.nodes.source import NodeTable, RawNode, training_labels
 
 FILE = "node_reader.json"
 
@@ -39,11 +39,13 @@ class NodeReader:
         schema: Schema,
         sampler: Sampler,
         row_normalize: bool = False,
+        use_labels: bool = False,
     ) -> None:
         self._spec = dict(spec)
         self.schema = schema
         self.sampler = sampler
         self.row_normalize = row_normalize
+        self.use_labels = use_labels
         self._lock = Lock()
         self._encoded: tuple[NodeTable, Network] | None = None
 
@@ -66,12 +68,14 @@ class NodeReader:
         row_normalize: bool = False,
         sampler: str = "neighbours",
         sampling: Mapping[str, Any] | None = None,
+        use_labels: bool = False,
     ) -> NodeReader:
         """Measures the whole graph of a node source; labels are not looked at.
 
-        `sampler` is one of `ssl_graph.nodes.samplers.SAMPLERS`, `sampling` its options. Raises
-        `UserError` for edges out of range and features that are not finite: a graph is one
-        record, there is nothing to replace it with.
+        With `use_labels` the labels of the public split's training nodes travel with the network,
+        for label-aware tasks (`selftask`). `sampler` is one of `ssl_graph.nodes.samplers.SAMPLERS`,
+        `sampling` its options. Raises `UserError` for edges out of range and features that are not
+        finite: a graph is one record, there is nothing to replace it with.
         """
         if len(source) == 0:
             raise UserError("data: the source holds no nodes")
@@ -86,7 +90,13 @@ class NodeReader:
                 standardize=standardize and not row_normalize,
             )
             chosen = Sampler(sampler, dict(sampling or {}))
-            reader = cls({}, schema=schema, sampler=chosen, row_normalize=row_normalize)
+            reader = cls(
+                {},
+                schema=schema,
+                sampler=chosen,
+                row_normalize=row_normalize,
+                use_labels=use_labels,
+            )
             network = reader.network(table)
         except (ValueError, CorruptSample) as error:
             raise UserError(f"data: {table.name!r}: {error}") from error
@@ -97,8 +107,10 @@ class NodeReader:
             "edge_dim": 0 if network.edge_attr is None else network.edge_attr.shape[1],
             "directed": directed,
             "features": schema.kind,
+            "categories": schema.categories,
             "nodes": network.num_nodes,
             "edges": network.num_edges,
+            "classes": network.num_classes,
             "degree": {"mean": float(degree.mean()), "max": int(degree.max())},
         }
         return reader
@@ -116,7 +128,9 @@ class NodeReader:
                     total = graph.x.sum(1, keepdim=True)
                     scaled = graph.x / torch.where(total == 0, torch.ones_like(total), total)
                     graph = type(graph)(scaled, graph.edge_index, graph.edge_attr)
-                self._encoded = (table, Network.of(graph, directed=self.schema.directed))
+                known = torch.from_numpy(training_labels(table)) if self.use_labels else None
+                network = Network.of(graph, directed=self.schema.directed, known=known)
+                self._encoded = (table, network)
             return self._encoded[1]
 
     def decode(self, record: Record) -> NodeRef:
@@ -151,6 +165,7 @@ class NodeReader:
             "schema": self.schema.to_json(),
             "sampler": {"name": self.sampler.name, "options": dict(self.sampler.options)},
             "row_normalize": self.row_normalize,
+            "use_labels": self.use_labels,
         }
         atomic_write(Path(folder, FILE), json.dumps(stored, indent=1))
 
@@ -163,4 +178,5 @@ class NodeReader:
             schema=Schema.from_json(stored["schema"]),
             sampler=Sampler(**stored["sampler"]),
             row_normalize=stored["row_normalize"],
+            use_labels=stored["use_labels"],
         )

@@ -96,3 +96,17 @@ class NodeSource:
         graph = self.table.graph
         edges = np.ascontiguousarray(graph.edges)
         return digest([self.table.name, graph.num_nodes, edges.tobytes()])
+
+
+def training_labels(table: NodeTable) -> np.ndarray:
+    """Labels of the public split's training nodes, int64 `[N]`, -1 elsewhere.
+
+    Raises `UserError` where the table has no labels or no split: labels of nodes that will be
+    scored must never be looked at.
+    """
+    if table.labels is None or table.split is None:
+        raise UserError(f"data.options.use_labels: {table.name!r} has no labels with a split")
+    labels, _ = encode_labels(table.labels)
+    if labels is None:
+        raise UserError(f"data.options.use_labels: {table.name!r} has no labels")
+    return np.where(table.split == PARTS.index("train"), labels, -1)

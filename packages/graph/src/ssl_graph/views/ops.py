@@ -60,11 +60,22 @@ def _smallest(graphs: GraphBatch, score: Tensor, count: Tensor) -> Tensor:
     """
     if graphs.rooted:
         score = score.index_fill(0, graphs.roots, -torch.inf)
+    return lowest(graphs.batch, score, count)
+
+
+def lowest(group: Tensor, score: Tensor, count: Tensor) -> Tensor:
+    """True at the `count[g]` items of smallest `score` in each group; `group`, `score` are `[M]`.
+
+    Ties go to the earlier item.
+    """
     by_score = score.argsort(stable=True)
-    order = by_score[graphs.batch[by_score].argsort(stable=True)]
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order), device=order.device)
-    return rank - graphs.ptr[graphs.batch] < count[graphs.batch]
+    order = by_score[group[by_score].argsort(stable=True)]
+    sizes = torch.bincount(group, minlength=len(count))
+    owner = group[order]
+    rank = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[owner]
+    kept = torch.empty_like(order, dtype=torch.bool)
+    kept[order] = rank < count[owner]
+    return kept
 
 
 class EdgeDrop:
@@ -103,7 +114,7 @@ class Subgraph:
         if not graphs.rooted:
             start = start + rng.integers("subgraph start", high=graphs.sizes)
         drawn = node_keys(rng, graphs).uniform("subgraph wait", dtype=torch.float64)
-        arrival = _arrival(graphs, start, -torch.log1p(-drawn))
+        arrival = arrival_times(graphs, start, -torch.log1p(-drawn))
         grown = _smallest(graphs, arrival, kept_count(graphs, share)) & arrival.isfinite()
         if isinstance(share, Tensor):  # share 0 keeps unreached components too
             grown |= share[graphs.batch] == 0
@@ -115,7 +126,7 @@ class Subgraph:
         return graphs.keep_nodes(params)
 
 
-def _arrival(graphs: GraphBatch, start: Tensor, wait: Tensor) -> Tensor:
+def arrival_times(graphs: GraphBatch, start: Tensor, wait: Tensor) -> Tensor:
     """When growth from the nodes `start` reaches each node (inf: never), float64 `[N]`."""
     source, target = graphs.edge_index
     if graphs.directed:  # connected means connected when directions are ignored

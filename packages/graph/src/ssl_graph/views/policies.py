@@ -139,3 +139,8 @@ def grace(
 def none(spec: Mapping[str, Any]) -> GraphViews:
     """One untouched view, for masked methods."""
     return GraphViews([{}])
+
+
+def subgraph(spec: Mapping[str, Any], *, share: float = 0.4) -> GraphViews:
+    """One random connected part of each graph, without the `share` of its nodes."""
+    return GraphViews([{"subgraph": share}])
