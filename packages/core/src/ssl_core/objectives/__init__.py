@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from ssl_core.objectives.assignments import msn, msn_parts, paws_parts, sharpen
 from ssl_core.objectives.contrastive import info_nce, nt_xent
+from ssl_core.objectives.correlation import cca_ssg
 from ssl_core.objectives.covariance import RunningCovariance, tico
 from ssl_core.objectives.discriminators import bce, jsd
 from ssl_core.objectives.distillation import (
@@ -75,6 +76,7 @@ __all__ = [
     "bce",
     "best_matches",
     "byol",
+    "cca_ssg",
     "clip",
     "covariance_penalty",
     "dino",
