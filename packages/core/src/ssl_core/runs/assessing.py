@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from ssl_core.evaluation.rivals import Evaluator, Rival
 from ssl_core.files import write_json
 from ssl_core.runs.folder import Run
 from ssl_core.runs.model import load_model
-from ssl_core.runs.parts import Parts, build_parts, split_data
+from ssl_core.runs.parts import Parts, Split, build_parts, split_data
 from ssl_core.runs.pretraining import make_evaluator
 from ssl_core.runs.summary import compare, measure, verdict, versions
 
@@ -34,59 +34,90 @@ def assess(
     corruptions: bool = False,
     device: torch.device,
 ) -> dict[str, Any]:
-    """Numbers for raw input, untrained and trained encoder; also written to `evaluation.json`.
-
-    Other data is split as the run's own was: a bank, and queries whose keys are held out.
-    """
-    recipe = run.recipe
-    data = recipe.data
-    if path is not None:
-        data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
+    """Numbers for raw input, untrained and trained encoder; also written to `evaluation.json`."""
     if corruptions and not domain.corruptions:
         raise UserError(f"corruptions: ssl-{domain.name} has none to try")
-    split = split_data(domain, data, source)
-    model = load_model(run, domain, device=device)
-    parts = build_parts(domain, recipe, model.reader)
-    evaluator = make_evaluator(recipe, split, parts, device)
+    compared = rivals_of(run, domain, path=path, source=source, device=device)
+    evaluator, rivals = compared.evaluator, compared.rivals
     if (few_shot or corruptions) and not evaluator.labelled:
         raise UserError(
             "data: few labels and corruptions need labels on both sides of the hold-out"
         )
-    fresh = parts.method.backbone.to(device)
-    untrained, raw = evaluator.embed(fresh, raw=True)
-    assert raw is not None
-    trained, _ = evaluator.embed(model.encoder)
     found: dict[str, Any] = {
         "run": str(run.path),
-        "data": {"path": data.path, **split.facts()},
+        "data": {"path": compared.path, **compared.split.facts()},
         **compare(
             evaluator,
-            trained,
-            measure(evaluator, raw, probe=probe),
-            measure(evaluator, untrained, probe=probe),
-            measure(evaluator, trained, probe=probe),
+            rivals["trained"],
+            *(measure(evaluator, rival, probe=probe) for rival in rivals.values()),
         ),
         "corrupt": len(evaluator.corrupt),
         "versions": versions(domain.package.replace("_", "-"), *domain.libraries),
     }
-    rivals = {"raw": raw, "untrained": untrained, "trained": trained}
     if few_shot:
         found["few_shot"] = {
             name: [
-                asdict(accuracy_of_few(*rival.labelled(), shots=shots, seed=recipe.train.seed))
+                asdict(accuracy_of_few(*rival.labelled(), shots=shots, seed=run.recipe.train.seed))
                 for shots in few_shot
             ]
             for name, rival in rivals.items()
         }
     if corruptions:
-        spoiled = Spoiled(domain, parts, make_evaluator(recipe, split, parts, device))
+        spoiled = Spoiled(domain, compared.parts, compared.another_evaluator())
         found["corruptions"] = {
-            "untrained": spoiled.measure(fresh, untrained),
-            "trained": spoiled.measure(model.encoder, trained),
+            name: spoiled.measure(encoder, rivals[name])
+            for name, encoder in compared.encoders.items()
         }
     found["verdict"] = verdict(found)
     write_json(run.path / "evaluation.json", found)
     return found
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run's three rivals on one data set, and what they were made with."""
+
+    path: str | None
+    split: Split
+    parts: Parts
+    evaluator: Evaluator
+    encoders: dict[str, nn.Module]
+    """The untrained and the trained encoder."""
+    rivals: dict[str, Rival]
+    """Raw input, untrained and trained encoder, in this order."""
+    another_evaluator: Callable[[], Evaluator]
+
+
+def rivals_of(
+    run: Run,
+    domain: Domain,
+    *,
+    path: str | None = None,
+    source: Source | None = None,
+    device: torch.device | str = "cpu",
+) -> Compared:
+    """Features of raw input, untrained and trained encoder, on the run's own data or on `path`.
+
+    Other data is split as the run's own was: a bank, and queries whose keys are held out.
+    """
+    recipe, device = run.recipe, torch.device(device)
+    data = recipe.data
+    if path is not None:
+        data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
+    split = split_data(domain, data, source)
+    model = load_model(run, domain, device=device)
+    parts = build_parts(domain, recipe, model.reader)
+    encoders = {"untrained": parts.method.backbone.to(device), "trained": model.encoder}
+
+    def evaluator() -> Evaluator:
+        return make_evaluator(recipe, split, parts, device)
+
+    chosen = evaluator()
+    untrained, raw = chosen.embed(encoders["untrained"], raw=True)
+    assert raw is not None
+    trained, _ = chosen.embed(encoders["trained"])
+    rivals = {"raw": raw, "untrained": untrained, "trained": trained}
+    return Compared(data.path, split, parts, chosen, encoders, rivals, evaluator)
 
 
 class Spoiled:

@@ -1,0 +1,1 @@
+"""Experiments over several domains: a grid of runs and a page of results."""

@@ -1,0 +1,117 @@
+"""From the cells' results to one table, and to means, spreads and ranks."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssl_core.files import atomic_path, read_json
+from ssl_lab.cell import RESULT, read_cell
+from ssl_lab.experiment import Experiment, cells
+from ssl_lab.running import CELLS, EXPERIMENT, folder_of
+
+Row = dict[str, Any]
+KEYS = ("domain", "recipe", "encoder", "variant")
+
+
+def experiment_of(out: Path) -> Experiment:
+    """The experiment an output folder belongs to."""
+    return Experiment.model_validate(read_json(out / EXPERIMENT))
+
+
+def collect(out: Path) -> list[Row]:
+    """One row a finished cell of the folder's experiment, in the grid's order."""
+    rows = []
+    for cell in cells(experiment_of(out)):
+        folder = folder_of(out, cell)
+        if (folder / RESULT).is_file():
+            names = {name: getattr(cell, name) for name in (*KEYS, "seed")}
+            rows.append({**names, **read_json(folder / RESULT)})
+    return rows
+
+
+def failures(out: Path) -> list[tuple[str, str]]:
+    """(cell, last line) of what failed and has not been made since."""
+    found = []
+    for place in sorted((out / CELLS).glob("*/failure.txt")):
+        cell = read_cell(read_json(place.with_name("cell.json")))
+        lines = place.read_text(encoding="utf-8").strip().splitlines() or ["no output"]
+        found.append((cell.name, lines[-1]))
+    return found
+
+
+def write_parquet(rows: Sequence[Row], path: Path) -> None:
+    """The rows as Parquet; probes on shares of the labels become columns of their own."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    flat = [
+        {k: v for k, v in row.items() if k != "shares"}
+        | {
+            f"probe_{entry['share']:g}_{rival}": entry[rival]
+            for entry in row["shares"]
+            for rival in ("raw", "untrained", "trained")
+        }
+        for row in rows
+    ]
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(flat), temporary)
+
+
+@dataclass(frozen=True)
+class Stat:
+    """Mean and sample standard deviation of a number over seeds."""
+
+    mean: float
+    std: float
+    count: int
+
+
+def stat(values: Iterable[float | None]) -> Stat | None:
+    """Of the values there are; None without any."""
+    known = [float(value) for value in values if value is not None]
+    if not known:
+        return None
+    spread = statistics.stdev(known) if len(known) > 1 else 0.0
+    return Stat(statistics.mean(known), spread, len(known))
+
+
+def grouped(rows: Sequence[Row]) -> dict[tuple[str | None, ...], list[Row]]:
+    """Rows that differ in nothing but the seed, by (domain, recipe, encoder, variant)."""
+    out: dict[tuple[str | None, ...], list[Row]] = {}
+    for row in rows:
+        out.setdefault(tuple(row[name] for name in KEYS), []).append(row)
+    return out
+
+
+def gain(row: Mapping[str, Any]) -> float | None:
+    """By how much the trained encoder beats the better of its rivals."""
+    values = [row[f"score_{name}"] for name in ("raw", "untrained", "trained")]
+    if any(value is None for value in values):
+        return None
+    return float(values[2] - max(values[0], values[1]))
+
+
+def ranks(
+    groups: Mapping[tuple[str | None, ...], Sequence[Row]],
+    number: Callable[[Row], float | None],
+) -> dict[tuple[str | None, ...], float]:
+    """Mean rank (1 is best) of each recipe, encoder and variant over the domains it ran in.
+
+    Within a domain the means over seeds are compared; equal ones share their ranks.
+    """
+    by_domain: dict[str | None, dict[tuple[str | None, ...], float]] = {}
+    for key, rows in groups.items():
+        found = stat(map(number, rows))
+        if found is not None:
+            by_domain.setdefault(key[0], {})[key[1:]] = found.mean
+    collected: dict[tuple[str | None, ...], list[float]] = {}
+    for scores in by_domain.values():
+        for name, value in scores.items():
+            better = sum(other > value for other in scores.values())
+            equal = sum(other == value for other in scores.values())
+            collected.setdefault(name, []).append(better + (equal + 1) / 2)
+    return {name: statistics.mean(values) for name, values in collected.items()}
