@@ -8,6 +8,9 @@ from ssl_video.domain import VIDEO
 RESNET = {"encoder": "resnet3d_nano", "encoder_options": {"widths": (6, 12)}}
 VIT = {"encoder": "vit_nano_patch8", "encoder_options": {"depth": 2}}
 CLIP = {"size": 16, "frames": 4, "stride": 2}
+SIDE = {"size": 16}
+GAP = {**CLIP, "stride": 1, "gap": 1}
+SHORT = {**CLIP, "stride": 1}
 SMALL = {"view_options": CLIP}
 CROPS = {"view_options": {**CLIP, "size": 24, "local_size": 16, "local_views": 2}}
 HEAD = {"hidden": 16, "dim": 8}
@@ -28,6 +31,15 @@ CASES = [
         **SMALL,
         **VIT,
     ),
+    MethodCase("clip_order", "order", options={"hidden": 16}, view_options=GAP, **RESNET),
+    MethodCase("pace", "pace", view_options={**SIDE, "frames": 4}, **RESNET),
+    MethodCase("vididi", "derivatives", options={"host": "vicreg", **HEAD}, **SMALL, **RESNET),
+    MethodCase("hdc", "decoupled", options=HEAD, **SMALL, **RESNET),
+    MethodCase(
+        "ultrasound", "geometry", options={"hidden": 16}, view_options={"size": 16}, **RESNET
+    ),
+    MethodCase("tov_vicreg", "triplet", options=HEAD, view_options=SHORT, **RESNET),
+    MethodCase("rspnet", "speeds", options=HEAD, **SMALL, **RESNET),
 ]
 
 

@@ -2,5 +2,5 @@
 
 VIEWS = {name: f"ssl_video.views.policies:{name}" for name in ("clips", "dino", "mae", "none")} | {
     name: f"ssl_video.views.pretexts:{name}"
-    for name in ("order", "pace", "speeds", "triplet", "decoupled", "derivatives")
+    for name in ("order", "geometry", "pace", "speeds", "triplet", "decoupled", "derivatives")
 }

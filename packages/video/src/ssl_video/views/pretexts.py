@@ -6,7 +6,7 @@ Options other than those named are those of `settings.augmentation`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from ssl_core.batch import Batch
 from ssl_core.rng import Rng
 from ssl_core.views import View
 from ssl_video.clips import length_of
+from ssl_video.views.affine import Affine
 from ssl_video.views.pipeline import ClipAugmentation
 from ssl_video.views.policies import _checked
 from ssl_video.views.settings import Sizes, Spec, augmentation, sizes
@@ -69,6 +70,43 @@ def order(
     shape = sizes(spec, size, frames, 1 if stride is None else stride)
     view = augmentation(spec, shape.size, **_checked(options))
     return PretextPolicy(shape, partial(_ordered, view, clips, gap))
+
+
+def geometry(
+    spec: Spec,
+    *,
+    clips: int = 4,
+    gap: int = 3,
+    frames: int = 1,
+    size: int | None = None,
+    turn: float = 30.0,
+    shift: float = 0.15,
+    zoom: float = 1.25,
+    shear: float = 15.0,
+    **options: Any,
+) -> PretextPolicy:
+    """The clips of `order`, by default four single frames, all under one affine map.
+
+    `params["affine"]` holds its parameters (`affine.PARAMETERS`), normalised to -1..1. The crop is
+    the whole picture, and nothing is flipped, unless options say otherwise.
+    """
+    options = {"scale": (1.0, 1.0), "flip": 0.0} | options
+    policy = order(spec, clips=clips, gap=gap, size=size, frames=frames, stride=1, **options)
+    return replace(policy, make=partial(_warped, policy.make, Affine(turn, shift, zoom, shear)))
+
+
+def _warped(
+    make: Callable[[Sizes, Batch, Rng], list[View]],
+    affine: Affine,
+    shape: Sizes,
+    batch: Batch,
+    rng: Rng,
+) -> list[View]:
+    params = affine.sample(rng)
+    return [
+        replace(v, data=affine.apply(v.data, params), params={**v.params, "affine": params})
+        for v in make(shape, batch, rng)
+    ]
 
 
 def _ordered(
