@@ -1,0 +1,1 @@
+"""What graph representations are asked: nodes' classes, graphs' classes, links, communities."""
