@@ -15,6 +15,8 @@ PROTOTYPES = {"hidden": 16, "bottleneck": 8, "prototypes": 24}
 DECODER = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2}
 DATA2VEC = {"masks": 2, "mask_block": 2, "decoder_dim": 16, "decoder_depth": 2, "decoder_groups": 4}
 JEPA = {"blocks": [{"targets": 2}], "predictor_dim": 16, "predictor_depth": 1, "predictor_heads": 2}
+TILES = {"dim": 8, "hidden": 16}
+HOLE = {"hole": 16, "overlap": 2, "decoder_dim": 16, "adversarial": 0.01}
 
 CASES = [
     MethodCase("simclr", "simclr", options=HEAD, **SMALL, **RESNET),
@@ -27,6 +29,12 @@ CASES = [
     MethodCase("data2vec", "mae", options=DATA2VEC, **SMALL, **VIT),
     MethodCase("ijepa", "mae", options=JEPA, **SMALL, **VIT),
     MethodCase("spark", "mae", options={"decoder_dim": 16}, **SMALL, **RESNET),
+    MethodCase("rotation", "mae", **SMALL, **RESNET),
+    MethodCase("jigsaw", "mae", options=TILES | {"permutations": 10}, **SMALL, **RESNET),
+    MethodCase("relative_patch", "mae", options=TILES, **SMALL, **RESNET),
+    MethodCase("exemplar", "simclr", options={"dim": 8}, **SMALL, **RESNET),
+    MethodCase("inpainting", "mae", options=HOLE, **SMALL, **RESNET),
+    MethodCase("colourisation", "mae", **SMALL, **RESNET),
     MethodCase("maskfeat", "mae", options={"mask_block": 2}, **SMALL, **VIT),
     MethodCase("beit", "mae", options={"mask_block": 2, "levels": [4, 3, 3]}, **SMALL, **VIT),
     MethodCase("mixmim", "mae", options=DECODER | {"mask_unit": 1}, **SMALL, **CLASSLESS),

@@ -18,6 +18,7 @@ from ssl_vision import samples
 from ssl_vision.corruptions import CORRUPTIONS, SEVERITIES, CorruptedViews
 from ssl_vision.encoders import ENCODERS
 from ssl_vision.formats import SUFFIXES
+from ssl_vision.methods import METHODS
 from ssl_vision.reader import ImageReader, ReaderOptions
 from ssl_vision.views import VIEWS
 
@@ -35,10 +36,14 @@ class VisionDomain(Domain):
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(
         "method",
-        pick(
-            *("simclr", "byol", "dino", "barlow_twins", "vicreg"),
-            *("mae", "simmim", "maskfeat", "beit", "data2vec", "ijepa", "spark", "mixmim"),
-        ),
+        {
+            **pick(
+                *("simclr", "byol", "dino", "barlow_twins", "vicreg"),
+                *("mae", "simmim", "maskfeat", "beit", "data2vec", "ijepa", "spark", "mixmim"),
+                *("rotation", "jigsaw", "relative_patch", "exemplar", "inpainting"),
+            ),
+            **METHODS,
+        },
     )
 
     def open(self, data: Data) -> Source:

@@ -20,6 +20,11 @@ METHODS = {
     "maskfeat": "ssl_core.methods.maskfeat:MaskFeat",
     "beit": "ssl_core.methods.beit:BEiT",
     "mixmim": "ssl_core.methods.mixmim:MixMIM",
+    "rotation": "ssl_core.methods.rotation:Rotation",
+    "jigsaw": "ssl_core.methods.jigsaw:Jigsaw",
+    "relative_patch": "ssl_core.methods.relative_patch:RelativePatch",
+    "exemplar": "ssl_core.methods.exemplar:Exemplar",
+    "inpainting": "ssl_core.methods.inpainting:Inpainting",
 }
 
 
