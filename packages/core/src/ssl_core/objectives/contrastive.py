@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_core.distributed import all_sum, rank
+from ssl_core.distributed import all_sum, rank, world_size
 from ssl_core.distributed import gather as gather_rows
 from ssl_core.objectives.partition import log_partition
 from ssl_core.objectives.precision import full_precision
+from ssl_core.objectives.tiles import fits, pair_partition, self_partition
 
 
 @full_precision
@@ -50,22 +51,18 @@ def nt_xent(
     _check_temperature("nt_xent", temperature)
     z = torch.stack([F.normalize(view, dim=1) for view in views], dim=1)  # [B, V, D]
     batch, count, _ = z.shape
-    everyone = gather_rows(z) if gather else z  # [W B, V, D]
-    if decoupled and everyone.shape[0] < 2:
+    if decoupled and batch * (world_size() if gather else 1) < 2:
         raise ValueError("nt_xent: without its positives one sample has no negatives; batch >= 2")
-    first = rank() * batch * count if gather else 0
-    own = torch.arange(first, first + batch * count, device=z.device).unsqueeze(1)  # [B V, 1]
-    if decoupled:
-        # The V columns of the sample itself: the anchor and its positives.
-        view = torch.arange(count, device=z.device)
-        own = own - own % count + view  # [B V, V]
     similar = _other_views(z) / temperature  # [B V, V - 1]
     agreement = similar.mean(1) if positives == "mean" else similar.logsumexp(1)  # [B V]
     if weight_sigma is not None:
         cosine = _other_views(z).squeeze(1)
         weight = _von_mises_weight(cosine, sigma=weight_sigma, count=count, gather=gather)
         agreement = agreement * (weight if weight_gradient else weight.detach())
-    return _contrast(z.flatten(0, 1) / temperature, agreement, everyone.flatten(0, 1), own)
+    # Without its positives, a sample's V embeddings are left out of each other's sums.
+    group = count if decoupled else 1
+    partition = others_partition(z.flatten(0, 1), temperature, group=group, gather=gather)
+    return partition - agreement.mean()
 
 
 @full_precision
@@ -120,11 +117,57 @@ def info_nce(
             joined = extra if joined is None else torch.cat([joined, extra], 1)
         return _contrast(q / temperature, agreement, far, None, joined, weights)
     how = {"decoupled": decoupled, "gather": gather}
-    loss = _one_way(q / temperature, agreement, k, far, extra, weights, **how)
-    if not symmetric:
-        return loss
-    back = _one_way(k / temperature, agreement, q, None, None, weights, **how)
-    return (loss + back) / 2
+    if symmetric:
+        return _two_way(q, k, temperature, agreement, weights, **how)
+    return _one_way(q / temperature, agreement, k, far, extra, weights, **how)
+
+
+def others_partition(
+    z: Tensor,
+    temperature: float | Tensor,
+    *,
+    weights: Tensor | None = None,
+    group: int = 1,
+    gather: bool = True,
+) -> Tensor:
+    """sum_i w_i log sum_j exp(z_i . z_j / T) over the unit rows `[R, D]` outside i's own group.
+
+    `weights` `[R]` without gradient, None for 1 / R; groups are runs of `group` rows; j runs over
+    the rows of all replicas when gathering. By tiles where the temperature allows, else by rows.
+    """
+    weights = _shares(z, None) if weights is None else weights
+    if (largest := fits(temperature, z.dtype)) is not None:
+        scaled = z / temperature**0.5
+        return self_partition(scaled, weights=weights, largest=largest, group=group, gather=gather)
+    everyone = gather_rows(z) if gather else z  # [N, D]
+    first = rank() * z.shape[0] if gather else 0
+    own = torch.arange(first, first + z.shape[0], device=z.device).unsqueeze(1)  # [R, 1]
+    own = own - own % group + torch.arange(group, device=z.device)
+    return log_partition(z / temperature, everyone, weights=weights, excluded=own)
+
+
+def _two_way(
+    q: Tensor,
+    k: Tensor,
+    temperature: float | Tensor,
+    agreement: Tensor,
+    weights: Tensor | None,
+    *,
+    decoupled: bool,
+    gather: bool,
+) -> Tensor:
+    """Half of both directions."""
+    if (largest := fits(temperature, q.dtype)) is None:
+        how = {"decoupled": decoupled, "gather": gather}
+        forth = _one_way(q / temperature, agreement, k, None, None, weights, **how)
+        back = _one_way(k / temperature, agreement, q, None, None, weights, **how)
+        return (forth + back) / 2
+    share = _shares(q, weights)
+    _check_decoupled(q.shape[0] * (world_size() if gather else 1), decoupled)
+    sums = pair_partition(
+        q / temperature, k, weights=share, largest=largest, decoupled=decoupled, gather=gather
+    )
+    return sums / 2 - (agreement * share).sum()
 
 
 def _one_way(
@@ -144,8 +187,7 @@ def _one_way(
     first = rank() * batch if gather else 0
     if negatives is not None:
         everyone = torch.cat([everyone, negatives])
-    if decoupled and everyone.shape[0] < 2:
-        raise ValueError("info_nce: without its positive one sample has no negatives; batch >= 2")
+    _check_decoupled(everyone.shape[0], decoupled)
     own = torch.arange(first, first + batch, device=anchors.device).unsqueeze(1)  # [B, 1]
     return _contrast(anchors, agreement, everyone, own if decoupled else None, extra, weights)
 
@@ -159,11 +201,15 @@ def _contrast(
     weights: Tensor | None = None,
 ) -> Tensor:
     """Mean over anchors of log_partition - agreement; see `log_partition` for the shapes."""
-    share = torch.full_like(anchors[:, 0], 1 / anchors.shape[0]).detach()
-    if weights is not None:
-        share = share * weights.detach()
+    share = _shares(anchors, weights)
     partition = log_partition(anchors, candidates, weights=share, excluded=excluded, extra=extra)
     return partition - (agreement * share).sum()
+
+
+def _shares(rows: Tensor, weights: Tensor | None) -> Tensor:
+    """1 / B of each row, times its weight: `[B]` without gradient."""
+    share = torch.full_like(rows[:, 0], 1 / rows.shape[0]).detach()
+    return share if weights is None else share * weights.detach().to(share.dtype)
 
 
 def _other_views(z: Tensor) -> Tensor:
@@ -184,6 +230,11 @@ def _von_mises_weight(cosine: Tensor, *, sigma: float, count: int, gather: bool)
     if gather:
         total, rows = all_sum(total), all_sum(rows)
     return 2 - exponential * rows / total
+
+
+def _check_decoupled(candidates: int, decoupled: bool) -> None:
+    if decoupled and candidates < 2:
+        raise ValueError("info_nce: without its positive one sample has no negatives; batch >= 2")
 
 
 def _check_temperature(name: str, temperature: float | Tensor) -> None:

@@ -160,31 +160,56 @@ class Centering(nn.Module):
 
 @torch.no_grad()
 @full_precision
-def sinkhorn(logits: Tensor, *, temperature: float = 0.05, iterations: int = 3) -> Tensor:
+def sinkhorn(
+    logits: Tensor, *, temperature: float = 0.05, iterations: int = 3, out: Tensor | None = None
+) -> Tensor:
     """Soft assignments `[B, K]` whose prototypes share the batch evenly.
 
     Sinkhorn-Knopp on exp(logits / temperature): prototypes to mass 1/K over the batch of all
     replicas, samples to mass 1, `iterations` times (SwAV: Caron et al. 2020; DINOv2). Rows sum to
-    1. No gradient. Uniform logits give uniform assignments.
+    1. No gradient. Uniform logits give uniform assignments. `out` is a buffer to write into (it
+    may be `logits` itself): in a loop fresh memory costs as much as the arithmetic.
     """
-    q = logits / temperature  # [B, K]
-    # One buffer and two scaling vectors: the assignment is diag(u) q diag(v) throughout. Rows are
-    # shifted by their own maximum, and u starts where that puts it, so that nothing overflows.
-    top = q.amax(1)
-    u = (top - _largest(top)).exp()  # [B]
-    q.sub_(top.unsqueeze(1)).exp_()
-    samples, prototypes = q.shape[0] * world_size(), q.shape[1]
-    v = q.new_ones(prototypes)
-    tiny = torch.finfo(q.dtype).tiny  # a prototype that nobody is near keeps no mass
-    for _ in range(iterations):
-        v = 1 / (all_sum(q.T @ u).clamp_(min=tiny) * prototypes)
-        u = 1 / ((q @ v) * samples)
-    return q.mul_((u * samples).unsqueeze(1)).mul_(v)
+    if iterations < 1:
+        raise ValueError(f"sinkhorn: iterations must be at least 1, got {iterations}")
+    out = torch.empty_like(logits) if out is None else out
+    rows, prototypes = logits.shape
+    samples = rows * world_size()
+    blocks = _blocks(rows, prototypes, logits.device.type)
+    # The assignment is diag(u) q diag(v) throughout: a block of q is read once an iteration, for
+    # its u and for the next v. Rows are shifted by their own maximum, and u starts where that puts
+    # it, so that nothing overflows; the largest so far scales what has been summed.
+    mass, largest = logits.new_zeros(prototypes), logits.new_full((), -torch.inf)
+    for block in blocks:
+        q = torch.mul(logits[block], 1 / temperature, out=out[block])
+        top = q.amax(1)
+        q.sub_(top.unsqueeze(1)).exp_()
+        before, largest = largest, torch.maximum(largest, top.max())
+        mass = mass * (before - largest).exp() + (top - largest).exp() @ q
+    mass = mass * (largest - _everywhere(largest)).exp()
+    tiny = torch.finfo(logits.dtype).tiny  # a prototype that nobody is near keeps no mass
+    for iteration in range(iterations):
+        v = 1 / (all_sum(mass).clamp_(min=tiny) * prototypes)
+        mass = torch.zeros_like(mass)
+        for block in blocks:
+            q = out[block]
+            u = 1 / (q @ v)  # [r]; up to the number of samples, which cancels at the end
+            if iteration + 1 < iterations:
+                mass += (u / samples) @ q
+            else:
+                q.mul_(u.unsqueeze(1)).mul_(v)
+    return out
 
 
-def _largest(x: Tensor) -> Tensor:
-    """The largest entry over all replicas."""
-    largest = x.max()
+def _everywhere(largest: Tensor) -> Tensor:
+    """The largest over all replicas."""
     if world_size() > 1:
+        largest = largest.clone()
         torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
     return largest
+
+
+def _blocks(rows: int, columns: int, device: str) -> list[slice]:
+    """Rows that stay in a CPU's cache together (1 MiB of float32); all of them elsewhere."""
+    size = max(1, 2**18 // columns) if device == "cpu" else rows
+    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssl_core.distributed import gather as gather_rows
 from ssl_core.distributed import rank
-from ssl_core.objectives.partition import log_partition
+from ssl_core.objectives.contrastive import others_partition
 from ssl_core.objectives.precision import full_precision
 
 
@@ -63,11 +63,11 @@ def sup_con(
     agreement = torch.where(has, agreement / torch.where(has, mass, 1.0), 0.0) / temperature
     rows, taken = batch * a.shape[1], a.shape[1]
     factor = 1.0 if base_temperature is None else temperature / base_temperature
-    weights = (has.to(z.dtype) * (factor / rows)).expand(batch, taken).reshape(-1)
-    index = torch.arange(first, first + batch, device=z.device).unsqueeze(1) * count
-    index = (index + torch.arange(taken, device=z.device)).reshape(-1, 1)  # [B A, 1]
-    partition = log_partition(
-        a.flatten(0, 1) / temperature, everyone.flatten(0, 1), weights=weights, excluded=index
+    weights = (has.to(z.dtype) * (factor / rows)).expand(batch, taken)  # [B, A]
+    if anchors == "first":
+        weights = F.pad(weights, (0, count - 1))  # the other views are candidates only
+    partition = others_partition(
+        z.flatten(0, 1), temperature, weights=weights.reshape(-1), gather=gather
     )
     return partition - agreement.sum() * factor / rows
 
