@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from ssl_core.distributed import gather as gather_rows
 from ssl_core.distributed import rank, world_size
 
-_TILE = {"cpu": (512, 1024)}
+TILE = {"cpu": (512, 1024)}
 """Rows and columns of a tile: with its scratch 4 MiB of float32; elsewhere 256 MiB."""
 
 
@@ -160,12 +160,13 @@ class _Scratch:
     """Two buffers of a tile's size, used again and again: fresh pages cost more than sums."""
 
     def __init__(self, like: Tensor, *, multiple: int) -> None:
-        rows, columns = _TILE.get(like.device.type, (8192, 8192))
+        rows, columns = TILE.get(like.device.type, (8192, 8192))
         # Groups must not straddle tiles.
         self.height = max(1, rows // multiple) * multiple
         self.width = max(1, columns // multiple) * multiple
-        self.products = like.new_empty(self.height * self.width)
-        self.weights = like.new_empty(self.height * self.width)
+        entries = self.height * max(self.height, self.width)  # tiles on the diagonal are square
+        self.products = like.new_empty(entries)
+        self.weights = like.new_empty(entries)
 
     def tiles(
         self, z: Tensor, everyone: Tensor, first: int, largest: float, group: int

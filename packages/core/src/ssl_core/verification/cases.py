@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_core import objectives as o
+from ssl_core.objectives.tiles import TILE
 
 BATCH, TOKENS, DIM = 8, 4, 5
 
@@ -109,6 +111,16 @@ def measure(case: Case, rows: slice) -> tuple[Tensor, Tensor]:
     return value.detach(), grad
 
 
+def _in_small_tiles(call: Callable[[Rows], Tensor]) -> Callable[[Rows], Tensor]:
+    """The same with tiles so small that even this batch takes several."""
+
+    def run(r: Rows) -> Tensor:
+        with patch.dict(TILE, cpu=(2, 3)):
+            return call(r)
+
+    return run
+
+
 def _hard(r: Rows) -> Tensor:
     pool = bank(6)[o.hardest(r.x, bank(6), count=3)]
     none = torch.zeros(len(pool), 0)
@@ -160,6 +172,13 @@ _COLUMNS = torch.full((DIM, 3), 0.5, dtype=torch.float64).tril()
 
 CASES: tuple[Case, ...] = (
     Case("nt_xent", "", lambda r: o.nt_xent(r.x, r.y)),
+    Case("nt_xent", "in small tiles", _in_small_tiles(lambda r: o.nt_xent(r.x, r.y))),
+    Case(
+        "nt_xent",
+        "decoupled, in small tiles",
+        _in_small_tiles(lambda r: o.nt_xent(*r.crops[:3], decoupled=True)),
+    ),
+    Case("nt_xent", "very cold", lambda r: o.nt_xent(r.x, r.y, temperature=0.002)),
     Case("nt_xent", "three views", lambda r: o.nt_xent(*r.crops[:3])),
     Case("nt_xent", "decoupled", lambda r: o.nt_xent(r.x, r.y, decoupled=True)),
     Case(
@@ -168,6 +187,12 @@ CASES: tuple[Case, ...] = (
         lambda r: o.nt_xent(r.x, r.y, decoupled=True, weight_sigma=0.5, weight_gradient=True),
     ),
     Case("info_nce", "", lambda r: o.info_nce(r.x, r.y)),
+    Case(
+        "info_nce",
+        "decoupled, weighted, in small tiles",
+        _in_small_tiles(lambda r: o.info_nce(r.x, r.y, decoupled=True, weights=r.friends.sum(1))),
+    ),
+    Case("info_nce", "very cold", lambda r: o.info_nce(r.x, r.y, temperature=0.002)),
     Case(
         "info_nce",
         "one way, decoupled",
