@@ -225,6 +225,7 @@ CASES: tuple[Case, ...] = (
     Case("margin_contrastive", "", lambda r: o.margin_contrastive(r.x, r.y)),
     Case("barlow_twins", "", lambda r: o.barlow_twins(r.x, r.y)),
     Case("barlow_twins", "wide", lambda r: o.barlow_twins(r.a.flatten(1), r.b.flatten(1))),
+    Case("cca_ssg", "", lambda r: o.cca_ssg(r.x, r.y)),
     Case("vicreg", "", lambda r: o.vicreg(r.x, r.y)),
     Case("vicreg", "wide", lambda r: o.vicreg(r.a.flatten(1), r.b.flatten(1))),
     Case("vicreg", "places", lambda r: o.vicreg(r.a, r.b)),
