@@ -38,7 +38,9 @@ class VisionDomain(Domain):
         "method",
         {
             **pick(
-                *("simclr", "byol", "dino", "barlow_twins", "vicreg"),
+                *("simclr", "moco", "moco_v3", "nnclr", "sup_con"),
+                *("byol", "simsiam", "ressl", "swav", "dino"),
+                *("barlow_twins", "vicreg", "tico", "w_mse", "lejepa"),
                 *("mae", "simmim", "maskfeat", "beit", "data2vec", "ijepa", "spark", "mixmim"),
                 *("rotation", "jigsaw", "relative_patch", "exemplar", "inpainting"),
             ),

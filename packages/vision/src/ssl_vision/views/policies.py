@@ -226,6 +226,41 @@ def weak(
     return _policy(spec, size, _repeated(view, views))
 
 
+def ressl(
+    spec: Spec,
+    *,
+    size: int | None = None,
+    strong_views: int = 1,
+    scale: Range = (0.2, 1.0),
+    jitter: float = 0.8,
+    grey: float = 0.2,
+    blur: float | None = None,
+    flip: float = 0.5,
+    interpolation: Interpolation = "bilinear",
+) -> ImagePolicy:
+    """ReSSL (Zheng et al. 2021): one view of crop and flip only, then strong ones as in MoCo v2.
+
+    Jitter of the strong views is (0.4, 0.4, 0.4, 0.1); `blur` defaults to 0.5 or, below 160
+    pixels, 0.
+    """
+    side = _side(spec, size)
+    gentle = Augmentation(
+        side,
+        crop=RandomResizedCrop(_pair("scale", scale)),
+        flip=HorizontalFlip(flip),
+        interpolation=interpolation,
+        **augmentation_facts(spec),
+    )
+    blurred = blur if blur is not None else 0.5 * (side >= _LARGE)
+    strong = replace(
+        gentle,
+        jitter=ColourJitter(0.4, 0.4, 0.4, 0.1, p=jitter),
+        grey=Grey(grey),
+        blur=GaussianBlur(blurred, kernel=_kernel(side)),
+    )
+    return _policy(spec, size, [gentle, *_repeated(strong, strong_views)])
+
+
 def mae(
     spec: Spec,
     *,
