@@ -8,6 +8,7 @@ from ssl_video.domain import VIDEO
 RESNET = {"encoder": "resnet3d_nano", "encoder_options": {"widths": (6, 12)}}
 VIT = {"encoder": "vit_nano_patch8", "encoder_options": {"depth": 2}}
 CLIP = {"size": 16, "frames": 4, "stride": 2}
+JEPA = {"predictor_dim": 16, "predictor_depth": 1, "predictor_heads": 2}
 SIDE = {"size": 16}
 GAP = {**CLIP, "stride": 1, "gap": 1}
 SHORT = {**CLIP, "stride": 1}
@@ -31,6 +32,7 @@ CASES = [
         **SMALL,
         **VIT,
     ),
+    MethodCase("ijepa", "mae", options=JEPA, view_options={**CLIP, "size": 32}, **VIT),
     MethodCase("clip_order", "order", options={"hidden": 16}, view_options=GAP, **RESNET),
     MethodCase("pace", "pace", view_options={**SIDE, "frames": 4}, **RESNET),
     MethodCase("vididi", "derivatives", options={"host": "vicreg", **HEAD}, **SMALL, **RESNET),

@@ -57,7 +57,8 @@ def test_the_samples_labels_are_what_is_seen(folder) -> None:
         source = VIDEO.open(Data(path=str(folder / f"{name}.csv")))
         assert len(source) == 40
         assert sorted(source.classes) == sorted(set(tables[name].values()))
-    assert {path.split("/")[1] for path in tables["directions"]} == set(samples.DIRECTIONS)
+    assert all(path.split("/")[1] == speed for path, speed in tables["speeds"].items())
+    assert set(tables["speeds"].values()) == set(samples.SPEEDS)
     # The object is where motion says it is: the frames, moved back, agree on what is not ground.
     moved, unmoved = [], []
     for path, direction in list(tables["directions"].items())[:12]:
@@ -169,6 +170,45 @@ def test_damaged_files_are_passed_over_and_named(tmp_path) -> None:
     (bad / "a.mp4").rename(bad / "a.doc")
     with pytest.raises(UserError, match=r"has no file ending in \.mp4"):
         VIDEO.open(Data(path=str(bad)))
+
+
+def test_inspect_tells_rates_durations_and_sound(tmp_path) -> None:
+    import av
+
+    from ssl_video.facts import facts_of
+
+    write(tmp_path / "plain.mp4", moving(10))
+    write(tmp_path / "slow.avi", moving(20), codec="mpeg4", fps=10)
+    data = bytearray((tmp_path / "slow.avi").read_bytes())
+    at = data.find(b"strh") + 8 + 32  # the stream header's length in frames
+    assert int.from_bytes(data[at : at + 4], "little") == 20
+    data[at : at + 4] = (1000).to_bytes(4, "little")
+    (tmp_path / "lies.avi").write_bytes(data)
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        picture = container.add_stream("libx264", rate=25)
+        picture.height, picture.width, picture.pix_fmt = 48, 64, "yuv420p"
+        sound = container.add_stream("aac", rate=16000, layout="mono")
+        for image in moving(10):
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(picture.encode())
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 6400), np.float32), "fltp", "mono")
+        tone.rate = 16000
+        container.mux(sound.encode(tone))
+        container.mux(sound.encode())
+    found = facts_of(str(tmp_path / "slow.avi"))
+    assert (found.frames, found.codec, found.sound) == (20, "mpeg4", False)
+    assert found.fps == pytest.approx(10)
+    source = VIDEO.open(Data(path=str(tmp_path)))
+    facts = VIDEO.facts(source, range(len(source)))
+    assert facts["codecs"] == {"h264": 2, "mpeg4": 2}
+    assert facts["with sound"] == 1
+    assert facts["wrong duration stated"] == 1
+    assert facts["fps"] == "10 to 25, median 17.5"
+    # A wrong duration changes nothing about what is decoded.
+    reader = VIDEO.fit_reader(source, Data())
+    records = {source[i].key: source[i] for i in range(len(source))}
+    assert torch.equal(reader.decode(records["lies.avi"]), reader.decode(records["slow.avi"]))
 
 
 def test_wrong_reader_options_name_the_key() -> None:

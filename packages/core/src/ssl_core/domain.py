@@ -77,6 +77,11 @@ class Domain(ABC):
         """`views` with a plain view of spoiled input, for each name in `corruptions`."""
         raise UserError(f"ssl-{self.name} has no corruption {name!r}")
 
+    def facts(self, source: Source, rows: Sequence[int]) -> Mapping[str, Any]:
+        """What only this kind of data has to tell about these records (durations, sound), for
+        `inspect`: name -> number, text or mapping of them. Unreadable records are passed over."""
+        return {}
+
     def create_views(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]
     ) -> ViewPolicy:

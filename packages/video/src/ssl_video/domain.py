@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class VideoDomain(Domain):
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(
-        "method", pick("simclr", "byol", "dino", "barlow_twins", "vicreg", "mae") | METHODS
+        "method", pick("simclr", "byol", "dino", "barlow_twins", "vicreg", "mae", "ijepa") | METHODS
     )
 
     def open(self, data: Data) -> Source:
@@ -50,6 +50,11 @@ class VideoDomain(Domain):
     @property
     def default_count(self) -> int:
         return samples.DEFAULT_COUNT
+
+    def facts(self, source: Source, rows: Sequence[int]) -> Mapping[str, Any]:
+        from ssl_video.facts import video_facts
+
+        return video_facts(source, rows)
 
     def abilities(self) -> Mapping[str, str]:
         from importlib.metadata import version

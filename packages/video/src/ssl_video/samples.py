@@ -4,7 +4,7 @@ Each video shows one object, a digit of scikit-learn's (8 x 8 scans of handwriti
 textured shape, gliding over a still, textured background in one of eight directions at one of three
 speeds. What leaves the picture on one side returns on the other, so at any moment the object may be
 anywhere whatever its motion: no single frame tells direction or speed. Folders are classes of
-direction; `objects.csv`, `speeds.csv` and `directions.csv` list the same files by each label.
+speed; `objects.csv`, `speeds.csv` and `directions.csv` list the same files by each label.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def write_samples(folder: Path, *, count: int = DEFAULT_COUNT, seed: int = 0) ->
             random = generator("sample video", seed, side, i)
             scene = _scene(i, random)
             stencil = _stencil(scene.object, digits, scans, random)
-            name = f"{side}/{scene.direction}/{side}-{i:05d}.mp4"
+            name = f"{side}/{scene.speed}/{side}-{i:05d}.mp4"
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_video(folder / name, draw(scene, stencil, random), fps=FPS)
             rows.append((name, side, scene))
@@ -79,11 +79,12 @@ def write_samples(folder: Path, *, count: int = DEFAULT_COUNT, seed: int = 0) ->
 
 
 def _scene(number: int, random: np.random.Generator) -> Scene:
-    """Directions in turn, so that every class has its share; the rest at random."""
+    """Speeds in turn, so that every class has its share; the rest at random."""
+    speeds = list(SPEEDS)
     return Scene(
         str(random.choice(OBJECTS)),
-        DIRECTIONS[number % len(DIRECTIONS)],
-        str(random.choice(list(SPEEDS))),
+        str(random.choice(DIRECTIONS)),
+        speeds[number % len(speeds)],
     )
 
 

@@ -102,6 +102,9 @@ def inspect(app: App, screen: Screen, *, data: str, limit: int, settings: tuple[
         screen.pairs(dict(list(found["classes"].items())[:30]))
     screen.say("\nas training would read them:")
     screen.pairs(found["spec"])
+    if found["facts"]:
+        screen.say("\nwhat the records hold:")
+        screen.pairs(found["facts"])
     screen.say(f"\n{found['checked']} decoded, {found['corrupt']} unreadable")
     for entry in found["unreadable"][:20]:
         screen.say(f"  {entry['key']}: {entry['reason']}")

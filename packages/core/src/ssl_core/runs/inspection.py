@@ -42,6 +42,7 @@ def inspect_data(domain: Domain, data: Data, *, limit: int) -> dict[str, Any]:
         "path": data.path,
         "classes": _class_counts(split.source),
         "spec": dict(reader.spec),
+        "facts": dict(domain.facts(split.source, [int(row) for row in rows])),
         "checked": len(readable) + len(failures),
         "corrupt": len(failures),
         "unreadable": [{"key": f.key, "reason": f.reason} for f in failures],
