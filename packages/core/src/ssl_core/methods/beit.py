@@ -74,4 +74,5 @@ class BEiT(MaskedModel):
 def codes_used(ids: Tensor, codes: int) -> Tensor:
     """exp of the entropy of how often each code occurs: 1 when all tokens share one."""
     share = torch.bincount(ids.flatten(), minlength=codes).double() / ids.numel()
-    return torch.special.entr(share).sum().exp()
+    used: Tensor = torch.special.entr(share).sum().exp()
+    return used

@@ -12,6 +12,7 @@ decoder takes noise, and the utterance term is a mean where EAT's code sums over
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Literal
 
@@ -118,10 +119,10 @@ class Data2Vec(MaskedModel):
 
 
 def _error(predicted: Tensor, target: Tensor, mask: Mask, *, beta: float) -> Tensor:
-    scale = predicted.shape[-1] ** 0.5
+    scale = math.sqrt(predicted.shape[-1])
     if beta == 0:
-        return scale * masked_pixels(predicted, target, mask)
-    return scale * masked_smooth_l1(predicted, target, mask, beta=beta)
+        return masked_pixels(predicted, target, mask) * scale
+    return masked_smooth_l1(predicted, target, mask, beta=beta) * scale
 
 
 def _utterance(rep: Prediction) -> Tensor:
@@ -129,4 +130,4 @@ def _utterance(rep: Prediction) -> Tensor:
     weight = torch.ones_like(rep.mask.hidden) if rep.valid is None else rep.valid
     share = weight.to(rep.target.dtype) / weight.sum(1, keepdim=True).clamp(min=1)
     target = torch.einsum("bn,bnd->bd", share, rep.target)
-    return target.shape[-1] ** 0.5 * mse(rep.pooled, target)
+    return mse(rep.pooled, target) * math.sqrt(target.shape[-1])

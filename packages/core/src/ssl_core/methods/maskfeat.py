@@ -62,6 +62,5 @@ class MaskFeat(MaskedModel):
         if x.dim() == 5:
             x = x[:, :, :: self.patch[0]].transpose(1, 2).flatten(0, 1)  # [B T', C, H, W]
         histograms = hog(x, bins=self.bins, cell=self.patch[-1] // self.cells)
-        return (
-            hog_patches(histograms, patch_cells=self.cells).unflatten(0, (rows, -1)).flatten(1, 2)
-        )
+        patches = hog_patches(histograms, patch_cells=self.cells)
+        return patches.reshape(rows, -1, patches.shape[-1])

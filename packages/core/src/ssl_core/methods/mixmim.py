@@ -42,6 +42,7 @@ class MixMIM(Method):
         decoder_dim: int = 512,
         decoder_depth: int = 8,
         decoder_heads: int = 16,
+        norm_pixels: bool = True,
     ) -> None:
         super().__init__(encoder, views)
         width, token_dim = token_widths(encoder)
@@ -51,6 +52,7 @@ class MixMIM(Method):
                 "and pool: mean"
             )
         self.masker = RandomMasker(mask_ratio, mode="replace", unit=mask_unit)
+        self.norm_pixels = norm_pixels
         self.decoder = TransformerDecoder(
             width, token_dim, dim=decoder_dim, depth=decoder_depth, heads=decoder_heads
         )
@@ -73,7 +75,8 @@ class MixMIM(Method):
         self.monitored = features.pooled.detach()
         predicted = torch.where(hidden.unsqueeze(-1), own, other)
         everywhere = Mask(torch.ones_like(hidden), "mix", tokens.grid)
-        return Prediction(predicted, normalise_patches(target), everywhere, None, features.pooled)
+        target = normalise_patches(target) if self.norm_pixels else target
+        return Prediction(predicted, target, everywhere, None, features.pooled)
 
     def loss(self, reps: list[Prediction]) -> Loss:
         losses = [masked_pixels(rep.predicted, rep.target, rep.mask) for rep in reps]

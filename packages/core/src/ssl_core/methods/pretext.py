@@ -38,7 +38,8 @@ class PretextClassifier(Method):
         with dropout_keys(keys):
             features: Features = self.encoder(variants.flatten(0, 1))
         self.monitored = features.pooled.detach()
-        return features.pooled.unflatten(0, (rows, count))
+        out: Tensor = features.pooled.unflatten(0, (rows, count))
+        return out
 
 
 class TileHead(nn.Module):
@@ -50,7 +51,8 @@ class TileHead(nn.Module):
         self.norm = nn.BatchNorm1d(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.norm(self.linear(x.flatten(0, 1)))).unflatten(0, x.shape[:2])
+        out = torch.relu(self.norm(self.linear(x.flatten(0, 1))))
+        return out.reshape(*x.shape[:2], -1)
 
 
 def tile_features(
@@ -67,4 +69,4 @@ def tile_count(cells: int, axes: int, least: int = 2) -> int:
         raise ValueError(
             f"need cells >= {least} and 1 to 3 axes, got cells={cells} and axes={axes}"
         )
-    return cells**axes
+    return int(cells**axes)

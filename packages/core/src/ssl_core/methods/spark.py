@@ -40,10 +40,12 @@ class SparK(Method):
         *,
         mask_ratio: float = 0.6,
         decoder_dim: int = 768,
+        norm_pixels: bool = True,
     ) -> None:
         super().__init__(encoder, views)
         channels, axes, widths = map_widths(encoder)
         self.unit = (max(widths),) * axes
+        self.norm_pixels = norm_pixels
         self.masker = RandomMasker(mask_ratio, mode="replace", count_rule="keep_round")
         self.decoder = PyramidDecoder(widths, channels, dim=decoder_dim, axes=axes)
 
@@ -61,7 +63,9 @@ class SparK(Method):
         self.monitored = features.pooled.detach()
         sides = [tuple(s // stride for s in data.shape[2:]) for stride in self.decoder.strides]
         rebuilt = self.decoder([maps[size] for size in sides], [_at(visible, s) for s in sides])
-        target = normalise_patches(patchify(data, self.unit))
+        target = patchify(data, self.unit)
+        if self.norm_pixels:
+            target = normalise_patches(target)
         predicted = patchify(rebuilt, self.unit)
         return Prediction(predicted, target, mask, None, features.pooled)
 

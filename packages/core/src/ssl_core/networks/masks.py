@@ -131,8 +131,10 @@ class RandomMasker:
             return units - math.floor(units * (1 - self.ratio))
         if self.count_rule == "keep_round":
             return units - round(units * (1 - self.ratio))
-        rounded = {"floor": math.floor, "round": round, "ceil": math.ceil}[self.count_rule]
-        return rounded(units * self.ratio)
+        share = units * self.ratio
+        if self.count_rule == "round":
+            return round(share)
+        return math.floor(share) if self.count_rule == "floor" else math.ceil(share)
 
     def __call__(
         self,

@@ -46,5 +46,5 @@ class LatentPredictor(nn.Module):
         x = torch.cat([shown, asked.to(shown.dtype)], dim=2).flatten(0, 1)  # [B T, K + M, dim]
         for block in self.blocks:
             x = block(x)
-        out: Tensor = self.out(self.norm(x[:, -count:]))
-        return out.unflatten(0, (-1, groups))
+        out: Tensor = self.out(self.norm(x[:, -count:])).unflatten(0, (-1, groups))
+        return out

@@ -74,10 +74,14 @@ def _make_sparse(module: nn.Module, visible: Tensor, undo: ExitStack) -> None:
 
         def forward(x: Tensor) -> Tensor:
             mask = visible_at(visible, tuple(x.shape[2:]))
-            out = type(module).forward(module, x) if mask is None else norm(module, x, mask)
-            return module.act(out) if mask is not None and hasattr(module, "act") else out  # type: ignore[no-any-return]
+            if mask is None:
+                dense: Tensor = type(module).forward(module, x)
+                return dense
+            out = norm(module, x, mask)
+            act = getattr(module, "act", None)  # timm's norms with an activation of their own
+            return out if act is None else act(out)
 
-        module.forward = forward  # type: ignore[method-assign]
+        module.forward = forward
         undo.callback(module.__dict__.pop, "forward")
     elif isinstance(module, _NONZERO):
 

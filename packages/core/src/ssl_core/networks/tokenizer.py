@@ -66,6 +66,7 @@ class PatchTokenizer(nn.Module):
         """What is rebuilt from the codes, like `values`, and the codes, int64 `[...]`."""
         # At least float32: under autocast the rounding would decide on bfloat16 numbers.
         with torch.autocast(values.device.type, enabled=False):
-            x = values.to(torch.promote_types(values.dtype, self.encoder[0].weight.dtype))
+            own = next(self.encoder.parameters()).dtype
+            x = values.to(torch.promote_types(values.dtype, own))
             quantised, ids = self.quantise(self.encoder(x))
             return self.decoder(quantised), ids
