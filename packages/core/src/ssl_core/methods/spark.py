@@ -66,7 +66,8 @@ class SparK(Method):
         target = patchify(data, self.unit)
         if self.norm_pixels:
             target = normalise_patches(target)
-        predicted = patchify(rebuilt, self.unit)
+        # Layers behind the last map get a zero gradient: replicas expect one from every parameter.
+        predicted = patchify(rebuilt, self.unit) + 0 * features.pooled.sum()
         return Prediction(predicted, target, mask, None, features.pooled)
 
     def loss(self, reps: list[Prediction]) -> Loss:
