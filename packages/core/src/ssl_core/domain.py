@@ -82,6 +82,14 @@ class Domain(ABC):
         `inspect`: name -> number, text or mapping of them. Unreadable records are passed over."""
         return {}
 
+    def draw(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
+        """A batch of view data as pictures for the report, or none for data that has no look.
+
+        Returns one NumPy array a sample, uint8 `[H, W]` or `[H, W, 3]`. NaN in `data` marks what
+        a method hides. `spec` is the reader's, with what the views changed.
+        """
+        return []
+
     def create_views(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]
     ) -> ViewPolicy:

@@ -70,6 +70,16 @@ class VisionDomain(Domain):
     def default_count(self) -> int:
         return samples.DEFAULT_COUNT
 
+    def draw(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
+        """Pictures `[H, W, 3]` of normalised images `[B, C, H, W]`; what is hidden becomes grey."""
+        mean = data.new_tensor(spec["mean"])[:, None, None]
+        std = data.new_tensor(spec["std"])[:, None, None]
+        pixels = (data.float() * std + mean).nan_to_num(0.5).clamp(0, 1)
+        if pixels.shape[1] not in (1, 3):
+            pixels = pixels.mean(1, keepdim=True)
+        bytes_ = (pixels.expand(-1, 3, -1, -1) * 255).round().byte()
+        return list(bytes_.permute(0, 2, 3, 1).cpu().numpy())
+
     def abilities(self) -> Mapping[str, str]:
         from PIL import features
 

@@ -142,6 +142,13 @@ class Evaluator:
             on_corrupt=note,
         )
 
+    def few(self, count: int) -> Batch | None:
+        """A batch of the first readable held-out records (training ones without any), or None."""
+        source = self.train if self.leave_one_out else self.heldout
+        rows = self.bank_rows if self.leave_one_out else self.query_rows
+        picked = rows[:: max(1, len(rows) // count)][:count]
+        return next(iter(self._decoded(source, picked)), None)
+
     def view_pairs(self, encoder: nn.Module) -> tuple[Tensor, Tensor] | None:
         """Features of two random views of held-out records; None where views are not random."""
         pairs = self._pairs(encoder)

@@ -92,6 +92,13 @@ class Method(nn.Module, ABC):
     def after_step(self, step: Step) -> None:
         """Called after the optimiser's step: teachers, queues, centres."""
 
+    def shown(self, views: Sequence[View]) -> dict[str, Any]:
+        """More than views to draw in the report: caption -> data like a view's, NaN where hidden.
+
+        Called without gradient, in evaluation mode.
+        """
+        return {}
+
     def features(
         self, views: Sequence[View], encoder: nn.Module | None = None, *, joint: bool = True
     ) -> list[Features]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ssl_core.encoder import Tokens
-from ssl_core.methods.masked import MaskedModel, Target, token_widths
+from ssl_core.methods.masked import MaskedModel, Prediction, Target, token_widths
 from ssl_core.networks.decoders import TransformerDecoder
 from ssl_core.networks.maskers import MaskKind, make_masker
 from ssl_core.networks.masks import Mask
@@ -52,6 +53,14 @@ class MAE(MaskedModel):
             target=_target(encoder, norm_pixels),
             reconstruction=masked_pixels,
         )
+        self.norm_pixels = norm_pixels
+
+    def content(self, rep: Prediction, tokens: Tokens) -> Tensor | None:
+        """Predictions in the units of the input, by each true patch's own mean and deviation."""
+        if self.norm_pixels == "channel":
+            return None
+        std, mean = torch.std_mean(tokens.values, -1, keepdim=True)
+        return rep.predicted * std + mean if self.norm_pixels else rep.predicted
 
 
 def _target(encoder: nn.Module, norm_pixels: bool | str) -> Target:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +120,25 @@ class MaskedModel(Method):
             self.monitored = features.pooled.detach()
             predicted = self.decoder(features, mask, shown)
         return Prediction(predicted, target, mask, seen.valid, features.pooled)
+
+    def content(self, rep: Prediction, tokens: Tokens) -> Tensor | None:
+        """What was predicted, in the units of `tokens.values`; None where it has none."""
+        return None
+
+    def shown(self, views: Sequence[View]) -> dict[str, Any]:
+        """The first view with its hidden parts left out, and with these as predicted."""
+        assemble = getattr(self.encoder, "assemble", None)
+        if assemble is None or self.masks > 1:
+            return {}
+        tokens: Tokens = self.encoder.tokenize(views[0].data)  # type: ignore[operator]
+        rep = self._predict(views[0])
+        hidden = rep.mask.hidden.unsqueeze(-1)
+        pictures = {"hidden": assemble(tokens.values.masked_fill(hidden, torch.nan), tokens.grid)}
+        content = self.content(rep, tokens)
+        if content is not None:
+            filled = torch.where(hidden, content.to(tokens.values.dtype), tokens.values)
+            pictures["predicted"] = assemble(filled, tokens.grid)
+        return pictures
 
     def loss(self, reps: list[Prediction]) -> Loss:
         losses = [self.reconstruction(rep.predicted, rep.target, rep.mask) for rep in reps]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ssl_core.encoder import Tokens
-from ssl_core.methods.masked import MaskedModel, token_widths
+from ssl_core.methods.masked import MaskedModel, Prediction, token_widths
 from ssl_core.networks.decoders import PixelShuffleHead
 from ssl_core.networks.masks import Mask, RandomMasker
 from ssl_core.objectives import masked_l1
@@ -43,6 +43,9 @@ class SimMIM(MaskedModel):
             target=_content,
             reconstruction=masked_l1,
         )
+
+    def content(self, rep: Prediction, tokens: Tokens) -> Tensor:
+        return rep.predicted
 
 
 def _content(tokens: Tokens, mask: Mask) -> Tensor:

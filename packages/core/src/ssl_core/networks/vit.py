@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ssl_core.encoder import Features, Tokens
 from ssl_core.networks.masks import Mask
-from ssl_core.networks.patch_embed import PatchEmbed, patch_grid, patchify
+from ssl_core.networks.patch_embed import PatchEmbed, patch_grid, patchify, unpatchify
 from ssl_core.networks.positions import (
     RelativePositionBias,
     move_positions,
@@ -146,6 +146,10 @@ class PatchTransformer(MaskTokens):
         patch = self.patch_embed.patch
         grid = patch_grid(tuple(data.shape[2:]), patch)
         return Tokens(patchify(data, patch), grid)
+
+    def assemble(self, values: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """The inverse of `tokenize`: patches `[B, N, P]` on `grid` to `[B, C, *sides]`."""
+        return unpatchify(values, self.patch_embed.patch, grid)
 
     def encode(self, tokens: Tokens, mask: Mask | None = None) -> Features:
         """Embeds, places and encodes tokens; the order of `tokens` follows `Mask.ids_keep`."""

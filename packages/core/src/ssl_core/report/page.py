@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_core.files import atomic_write
+from ssl_core.report import pictures
 from ssl_core.report.charts import Point, bars, line_chart, scatter
 from ssl_core.report.style import CSS
 from ssl_core.runs.config import to_yaml
@@ -37,6 +38,7 @@ def render(run: Run) -> str:
         _scores(summary),
         _facts(summary),
         _curves(records),
+        pictures.section(run.pictures()),
         _maps(summary),
         _rival_table(summary["rivals"]),
         _corrupt(run.corrupt()),

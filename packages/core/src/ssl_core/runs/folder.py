@@ -9,6 +9,7 @@ model.safetensors   the trained backbone
 corrupt.jsonl       records that could not be read, when there were any
 baselines.json      what raw input and the untrained encoder reach
 summary.json        the outcome
+pictures/           views of held-out records, what was hidden of them and predicted
 report.html         the outcome, to look at
 """
 
@@ -95,6 +96,15 @@ class Run:
     @property
     def summary_file(self) -> Path:
         return self.path / "summary.json"
+
+    @property
+    def pictures_folder(self) -> Path:
+        return self.path / "pictures"
+
+    def pictures(self) -> list[tuple[str, Path]]:
+        """(caption, PNG file) of what the method saw, in order."""
+        files = sorted(self.pictures_folder.glob("*.png"))
+        return [(file.stem.partition(" ")[2], file) for file in files]
 
     @property
     def report_file(self) -> Path:

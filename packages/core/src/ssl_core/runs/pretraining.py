@@ -29,6 +29,7 @@ from ssl_core.rng import shuffled
 from ssl_core.runs.config import differences, save_recipe
 from ssl_core.runs.folder import Run, locate
 from ssl_core.runs.parts import Parts, Split, build_parts, fitted_reader, split_data
+from ssl_core.runs.picturing import ROWS, write_pictures
 from ssl_core.runs.summary import compare, measure, verdict, versions
 from ssl_core.tensors import write_tensors
 
@@ -283,6 +284,9 @@ def _finish(
         "versions": versions(domain.package.replace("_", "-"), *domain.libraries),
     }
     summary["verdict"] = verdict(summary)
+    rows = evaluator.few(ROWS)
+    if rows is not None:
+        write_pictures(run, domain, parts, rows, seed=recipe.train.seed)
     write_json(run.summary_file, summary)
     write_report(run)
 
