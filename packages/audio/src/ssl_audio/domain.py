@@ -1,0 +1,85 @@
+"""The audio domain: what `ssl-audio`, the contract tests and experiments walk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_audio import samples
+from ssl_audio.encoders import ENCODERS
+from ssl_audio.formats import SUFFIXES
+from ssl_audio.methods import METHODS
+from ssl_audio.options import ReaderOptions
+from ssl_audio.reader import AudioReader
+from ssl_audio.views import VIEWS
+from ssl_audio.windows import Windows
+from ssl_core.batch import Reader, Source
+from ssl_core.domain import Domain
+from ssl_core.methods import pick
+from ssl_core.recipe import Data
+from ssl_core.registry import Registry
+
+
+class AudioDomain(Domain):
+    """Recordings: folders, manifests, shards or data sets of WAV, FLAC, OGG, MP3 and others."""
+
+    name = "audio"
+    package = "ssl_audio"
+    sample_kind = "recordings"
+    libraries = ("soundfile", "transformers")
+    views = Registry("views", VIEWS)
+    encoders = Registry("encoder", ENCODERS)
+    methods = Registry(
+        "method",
+        {
+            **pick("simclr", "byol", "dino", "barlow_twins", "vicreg"),
+            **pick("mae", "simmim", "data2vec", "beit"),
+            **METHODS,
+        },
+    )
+
+    def open(self, data: Data) -> Source:
+        from ssl_core.data import limited, open_source
+
+        assert data.path is not None, "the embedded data is written before it is opened"
+        options = ReaderOptions.of(data.options)
+        source: Source = open_source(data.path, suffixes=SUFFIXES, format=data.format)
+        if options.split:
+            source = Windows(source, seconds=options.max_seconds)
+        return limited(source, data.limit)
+
+    def fit_reader(self, source: Source, data: Data) -> Reader:
+        return AudioReader.fit(source, ReaderOptions.of(data.options))
+
+    def load_reader(self, folder: Path) -> Reader:
+        return AudioReader.load(folder)
+
+    def samples(self, folder: Path, *, count: int, seed: int) -> None:
+        samples.write_samples(folder, count=count, seed=seed)
+
+    @property
+    def default_count(self) -> int:
+        return samples.DEFAULT_COUNT
+
+    def draw(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
+        from ssl_audio.pictures import draw
+
+        return draw(data)
+
+    def abilities(self) -> Mapping[str, str]:
+        import shutil
+
+        import soundfile
+
+        formats = soundfile.available_formats()
+        subtypes = soundfile.available_subtypes()
+        found = {name: name in formats for name in ("WAV", "FLAC", "OGG", "AIFF", "CAF")}
+        found["MP3"] = "MPEG_LAYER_III" in subtypes
+        found["Opus"] = "OPUS" in subtypes
+        words = {name: "libsndfile" if has else "missing" for name, has in found.items()}
+        speech = shutil.which("espeak-ng")
+        return {**words, "spoken samples": "espeak-ng" if speech else "missing (espeak-ng)"}
+
+
+AUDIO = AudioDomain()

@@ -1,0 +1,43 @@
+"""Every method the audio domain declares, against the contract kit."""
+
+import pytest
+
+from ssl_audio.domain import AUDIO
+from ssl_core.testing import CHECKS, Contract, MethodCase
+
+CNN = {"encoder": "audio_cnn", "encoder_options": {"width": 4, "dim": 16, "first_stride": 2}}
+SMALL = {"dim": 16, "depth": 2, "heads": 2}
+VIT = {"encoder": "spec_vit_nano_patch16", "encoder_options": SMALL}
+HEAD = {"hidden": 16, "dim": 8}
+PROTOTYPES = {"hidden": 16, "bottleneck": 8, "prototypes": 24}
+DECODER = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2}
+EAT = {"masks": 2, "mask_block": 1, "decoder_dim": 16, "decoder_depth": 1, "decoder_groups": 4}
+SHORT = {"view_options": {"seconds": 0.64}}
+
+CASES = [
+    MethodCase("simclr", "simclr", options=HEAD, **SHORT, **CNN),
+    MethodCase("byol", "byol", options=HEAD, **SHORT, **CNN),
+    MethodCase("barlow_twins", "simclr", options=HEAD, **SHORT, **CNN),
+    MethodCase("vicreg", "byol", options=HEAD, **SHORT, **CNN),
+    MethodCase("dino", "dino", options=PROTOTYPES, view_options={"local_views": 1}, **VIT),
+    MethodCase("mae", "mae", options=DECODER, **VIT),
+    MethodCase("simmim", "mae", options={"mask_unit": 1}, **VIT),
+    MethodCase("data2vec", "mae", options=EAT, **VIT),
+    MethodCase("beit", "mae", options={"mask": "random", "mask_block": 1, "levels": (4, 4)}, **VIT),
+]
+
+
+@pytest.fixture(scope="module")
+def contract(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audio") / "samples"
+    return Contract(AUDIO, CASES, folder, count=20)
+
+
+def test_every_declared_method_has_a_case(contract):
+    assert contract.undeclared() == (set(), set())
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_contract(contract, case, check):
+    contract.check(case, [check])

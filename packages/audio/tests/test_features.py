@@ -1,0 +1,114 @@
+"""Log-mel features: torchaudio's numbers, released values, one recording at a time or together."""
+
+import pytest
+import torch
+import torchaudio
+
+from reference import golden
+from ssl_audio.features import PRESETS, FeatureConfig, _plan, band_centres, frame_times, log_mel
+from ssl_audio.resampling import resample, stretch
+
+
+def noise(*shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(*shape, generator=generator) * 0.1
+
+
+@pytest.mark.parametrize("name", ["mel64", "mel80"])
+def test_stft_features_are_torchaudios(name: str) -> None:
+    config = PRESETS[name]
+    transform = torchaudio.transforms.MelSpectrogram(
+        config.rate,
+        n_fft=config.n_fft,
+        win_length=config.window,
+        hop_length=config.hop,
+        n_mels=config.mels,
+        f_min=config.low,
+        f_max=config.high,
+    )
+    wave = noise(3, 8000)
+    torch.testing.assert_close(
+        log_mel(wave, config), (transform(wave) + config.floor).log(), atol=1e-4, rtol=0
+    )
+
+
+def test_kaldi_features_are_torchaudios() -> None:
+    wave = noise(2, 8000) + 0.01
+    got = log_mel(wave, PRESETS["fbank128"])
+    for row, own in zip(wave, got, strict=True):
+        want = torchaudio.compliance.kaldi.fbank(
+            row[None],
+            htk_compat=True,
+            sample_frequency=16000,
+            use_energy=False,
+            window_type="hanning",
+            num_mel_bins=128,
+            dither=0.0,
+            frame_shift=10,
+        )
+        torch.testing.assert_close(own.T, want, atol=1e-4, rtol=1e-5)
+
+
+def test_fbank_of_released_code() -> None:
+    case = golden("fbank/ast_chirp")
+    wave = case["waveform"] - case["waveform"].mean()
+    got = log_mel(wave[None], PRESETS["fbank128"])[0].T
+    error = (got - case["fbank_padded"][: len(got)]).abs()
+    assert len(got) == 43
+    assert error.median() < 1e-5
+    assert error.max() < 1e-2
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_together_as_one_by_one(name: str) -> None:
+    """What runs on an accelerator, compared on the CPU."""
+    config = PRESETS[name]
+    wave = noise(3, config.samples(20))
+    pad = config.n_fft // 2
+    whole = wave
+    if config.dialect == "stft":
+        whole = torch.nn.functional.pad(wave[:, None], (pad, pad), mode="reflect")[:, 0]
+    width = config.n_fft if config.dialect == "stft" else config.window
+    batch = _plan(config, "cpu").batch(whole.unfold(1, width, config.hop))
+    floor = batch.clamp(min=config.floor) if config.dialect == "kaldi" else batch + config.floor
+    torch.testing.assert_close(floor.log(), log_mel(wave, config), atol=1e-4, rtol=0)
+    assert log_mel(wave, config).shape == (3, config.mels, 20)
+    assert torch.equal(log_mel(wave[1:2], config)[0], log_mel(wave, config)[1])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_tone_lies_in_its_band_at_its_time(name: str) -> None:
+    config = PRESETS[name]
+    time = torch.arange(16000) / 16000
+    tone = torch.sin(2 * torch.pi * 1000 * time) * (time > 0.5)
+    mel = log_mel(tone[None], config)[0]
+    loudest = band_centres(config)[int(mel[:, -10].argmax())]
+    assert abs(loudest - 1000) < 40
+    on = mel.amax(0) > -3
+    assert abs(float(frame_times(config, mel.shape[1])[on][0]) - 0.5) < 0.04
+
+
+def test_another_rate_keeps_seconds_and_band() -> None:
+    config = PRESETS["fbank128"].at(8000)
+    assert (config.window, config.hop, config.n_fft, config.high) == (200, 80, 256, 4000)
+    assert isinstance(config, FeatureConfig)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_resampling_is_torchaudios(rate: int) -> None:
+    wave = noise(2, 2000)
+    want = torchaudio.functional.resample(wave, rate, 16000)
+    torch.testing.assert_close(resample(wave, rate, 16000), want, atol=1e-5, rtol=0)
+
+
+def test_an_odd_rate_needs_no_giant_filter() -> None:
+    assert resample(noise(1, 44101), 44101, 16000).shape[1] in (16000, 16001)
+
+
+def test_stretch_moves_a_tone_and_leaves_factor_one_alone() -> None:
+    time = torch.arange(16000) / 16000
+    tone = torch.sin(2 * torch.pi * 440 * time).repeat(2, 1)
+    out = stretch(tone, torch.tensor([1.0, 1.25]))
+    torch.testing.assert_close(out[0, 100:-100], tone[0, 100:-100], atol=2e-2, rtol=0)
+    peak = torch.fft.rfft(out[1, 4000:12000]).abs().argmax() * 2
+    assert abs(int(peak) - 550) <= 2
