@@ -32,7 +32,11 @@ class View:
 
 
 class ViewPolicy(Protocol):
-    """Makes views on the batch's device; a pure function of the batch and the keys."""
+    """Makes views on the batch's device; a pure function of the batch and the keys.
+
+    A policy may also have `plains(batch) -> Sequence`: several deterministic views of each sample
+    (clips of a video, crops of a recording), whose features evaluation averages.
+    """
 
     def __call__(self, batch: Batch, rng: Rng) -> list[View]:
         """The random views of one training step."""

@@ -47,8 +47,7 @@ def embed(
     keys: list[str] = []
     try:
         for batch in batches:
-            pooled: Tensor = encoder(views.plain(batch)).pooled  # [B, D]
-            features.append(pooled.float().cpu())
+            features.append(_pooled(encoder, views, batch).float().cpu())
             if raw is not None:
                 inputs.append(raw.raw(batch.data).float().cpu())
             none = torch.full((len(batch),), -1, dtype=torch.int64)
@@ -68,6 +67,15 @@ def embed(
         torch.cat(index),
         torch.cat(inputs) if raw is not None else None,
     )
+
+
+def _pooled(encoder: nn.Module, views: ViewPolicy, batch: Batch) -> Tensor:
+    """Features `[B, D]` of the plain view, or the mean over a policy's several ones."""
+    several = getattr(views, "plains", None)
+    if several is None:
+        pooled: Tensor = encoder(views.plain(batch)).pooled
+        return pooled
+    return torch.stack([encoder(data).pooled.float() for data in several(batch)]).mean(0)
 
 
 def embed_source(
