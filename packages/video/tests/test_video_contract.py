@@ -21,6 +21,9 @@ VIDEOMAE = {"mask": "tubes", "mask_ratio": 0.5, "norm_pixels": "channel"}
 
 CASES = [
     MethodCase("simclr", "clips", options=HEAD, **SMALL, **RESNET),
+    MethodCase("moco", "clips", options=HEAD | {"queue": 20}, **SMALL, **RESNET),
+    MethodCase("simsiam", "clips", options=HEAD | {"predictor_hidden": 4}, **SMALL, **RESNET),
+    MethodCase("swav", "clips", options=HEAD | {"prototypes": 12, "queue": 6}, **SMALL, **RESNET),
     MethodCase("byol", "clips", options=HEAD, **SMALL, **RESNET),
     MethodCase("barlow_twins", "clips", options=HEAD, **SMALL, **RESNET),
     MethodCase("vicreg", "clips", options=HEAD, **SMALL, **RESNET),
@@ -41,7 +44,7 @@ CASES = [
         "ultrasound", "geometry", options={"hidden": 16}, view_options={"size": 16}, **RESNET
     ),
     MethodCase("tov_vicreg", "triplet", options=HEAD, view_options=SHORT, **RESNET),
-    MethodCase("rspnet", "speeds", options=HEAD, **SMALL, **RESNET),
+    MethodCase("rspnet", "speeds", options=HEAD | {"queue": 20}, **SMALL, **RESNET),
 ]
 
 

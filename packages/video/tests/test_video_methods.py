@@ -18,7 +18,7 @@ from ssl_core.methods.base import Step
 from ssl_core.methods.mae import MAE
 from ssl_core.methods.vicreg import VICReg
 from ssl_core.networks.patch_embed import patchify
-from ssl_core.objectives import info_nce, normalise_channels
+from ssl_core.objectives import info_nce, moco, normalise_channels
 from ssl_core.views import View
 from ssl_video.encoders.create import create_encoder
 from ssl_video.encoders.resnet_nano import ResNet3dNano
@@ -245,16 +245,19 @@ def test_tov_vicreg_adds_one_term_to_vicreg() -> None:
 
 def test_rspnet_ranks_up_to_the_margin() -> None:
     stride = torch.ones(8, dtype=torch.int64)
-    method = RSPNet(Flat(), OneView(), hidden=8, dim=6)
+    method = RSPNet(Flat(), OneView(), hidden=8, dim=6, queue=12)
     (speed, video), _ = method.encode(clips(3, stride=stride))
     loss = method.loss(([speed, video], [speed, -speed, video, video]))
     assert loss.parts["speed"] == 0  # q . k - q . k' = 2 is beyond margin x T = 0.14
     assert method.loss(([speed, video], [speed, speed, video, video])).parts["speed"] == 2
-    want = 2 * info_nce(video, video, temperature=0.07, symmetric=False)
+    want = 2 * moco(video, video, method.queue.rows, temperature=0.07)
     torch.testing.assert_close(loss.parts["video"], want.detach())
     method(clips(3, stride=stride)).total.backward()
     assert all(p.grad is None for p in method.teacher.parameters())
     assert method.speed[0].weight.grad.abs().max() > 0  # type: ignore[union-attr,operator]
+    before = method.queue.rows.clone()
+    method.after_step(Step(0, 10, FINITE))
+    assert (method.queue.rows != before).any(1).sum() == 8
     with pytest.raises(ValueError, match="policy `speeds`"):
         method.encode(clips(3))
 

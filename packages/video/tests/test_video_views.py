@@ -9,11 +9,13 @@ from torchvision.transforms.v2 import functional as tv
 
 from reference import golden, keys
 from ssl_core.batch import Batch
+from ssl_core.encoder import Features
 from ssl_core.errors import UserError
+from ssl_core.evaluation.embed import embed
 from ssl_core.rng import Rng
 from ssl_video.domain import VIDEO
 from ssl_video.files import plan
-from ssl_video.views.temporal import difference, looped, middle, starts
+from ssl_video.views.temporal import difference, looped, spread, starts
 
 SPEC = {"channels": 3, "window": 24, "stride": 1, "size": 24, "range": [0.0, 255.0]}
 SPEC |= {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
@@ -113,7 +115,7 @@ def test_clips_of_unequal_sizes_are_the_same_as_alone() -> None:
     wide = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (24, 20, 44, 3), np.uint8))
     ragged = Batch([data.data[0], wide], data.ids, data.ids)
     for name in VIDEO.views:
-        options = {"gap": 2} if name in ("order", "triplet") else {}
+        options = {"gap": 2} if name in ("order", "geometry", "triplet") else {}
         policy = VIDEO.create_views(name, SPEC, {"frames": 4, "size": 16} | options)
         both = policy(ragged, Rng.at(0, 0, data.ids))
         alone = policy(Batch(wide[None], data.ids[1:], data.ids[1:]), Rng.at(0, 0, data.ids[1:]))
@@ -143,7 +145,29 @@ def test_time_is_kept_as_provenance() -> None:
     assert not (altered.params["frames"] == temporal.params["frames"]).all(1).any()
     backwards = views("clips", data, frames=4, reverse=1.0)[0].params["frames"]
     assert (backwards.diff(dim=1) < 0).all()
-    assert middle(2, 5, 3, 24, torch.device("cpu")).tolist() == [[5, 8, 11, 14, 17]] * 2
+
+
+def test_evaluation_averages_clips_spread_over_the_window() -> None:
+    here = torch.device("cpu")
+    assert spread(2, 5, 3, 24, here)[0].tolist() == [[5, 8, 11, 14, 17]] * 2
+    starts = [index[0, 0].item() for index in spread(2, 4, 2, 24, here, clips=5)]
+    assert starts == [0, 4, 8, 13, 17]
+    data, spec = batch(3), {**SPEC, "test_clips": 5}
+    policy = VIDEO.create_views("clips", spec, {"frames": 4, "stride": 2})
+    made = policy.plains(data)
+    assert len(made) == 5
+    assert torch.equal(VIDEO.create_views("clips", SPEC, {"frames": 4}).plains(data)[0],
+                       VIDEO.create_views("clips", SPEC, {"frames": 4}).plain(data))  # fmt: skip
+
+    class Mean(torch.nn.Module):
+        embed_dim = 3
+
+        def forward(self, x: torch.Tensor) -> Features:
+            return Features(x.mean((2, 3, 4)))
+
+    found = embed(Mean(), policy, [data]).features
+    want = torch.stack([clip.mean((2, 3, 4)) for clip in made]).mean(0)
+    torch.testing.assert_close(found, want)
 
 
 def test_wrong_options_say_what_to_change() -> None:
@@ -153,8 +177,8 @@ def test_wrong_options_say_what_to_change() -> None:
         ("clips", {"frames": 0}, "frames must be a positive integer"),
         ("order", {"clips": 1}, "at least 2 clips"),
         ("pace", {"paces": 1}, "paces must be at least 2"),
+        ("order", {"frames": 16}, "need 64 frames, the stored window has 24"),
+        ("triplet", {"frames": 16, "gap": 8}, "need 32 frames, the stored window has 24"),
     ):
         with pytest.raises(UserError, match=message):
             VIDEO.create_views(name, SPEC, options)
-    with pytest.raises(ValueError, match="need 64 frames, the stored window has 24"):
-        views("order", batch(), frames=16)

@@ -31,7 +31,20 @@ class VideoDomain(Domain):
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(
-        "method", pick("simclr", "byol", "dino", "barlow_twins", "vicreg", "mae", "ijepa") | METHODS
+        "method",
+        pick(
+            "simclr",
+            "moco",
+            "byol",
+            "simsiam",
+            "swav",
+            "dino",
+            "barlow_twins",
+            "vicreg",
+            "mae",
+            "ijepa",
+        )
+        | METHODS,
     )
 
     def open(self, data: Data) -> Source:

@@ -32,7 +32,8 @@ class ReaderOptions:
     `window` is the number of frames stored of a video, `stride` apart (None: all frames of short
     videos, 64 of longer ones). `max_side` bounds the stored resolution: a longer *shorter side*
     is scaled down to it, with antialias. `size` is the side of the square views (None: from the
-    data). `backend` decodes compressed files.
+    data). `backend` decodes compressed files. `test_clips` is how many clips of a window evaluation
+    looks at, spread evenly, their features averaged.
     """
 
     window: int | None = None
@@ -41,11 +42,12 @@ class ReaderOptions:
     size: int | None = None
     backend: Backend = "auto"
     normalize: Literal["measured", "imagenet"] = "measured"
+    test_clips: int = 1
     measure: int = 64
     """Records looked at to find lengths, sizes, mean and std."""
 
     def __post_init__(self) -> None:
-        for name, low in (("stride", 1), ("max_side", 8), ("measure", 1)):
+        for name, low in (("stride", 1), ("max_side", 8), ("test_clips", 1), ("measure", 1)):
             _at_least(name, getattr(self, name), low)
         for name, low in (("window", 1), ("size", 8)):
             if getattr(self, name) is not None:
@@ -163,7 +165,7 @@ class VideoReader:
             size=options.size,
             normalize=options.normalize,
         )
-        return cls(spec, options)
+        return cls(spec | {"test_clips": options.test_clips}, options)
 
 
 def looked_at(record: Record, options: ReaderOptions) -> Measured:

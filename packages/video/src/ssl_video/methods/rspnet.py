@@ -3,9 +3,8 @@
     L_speed = max(0, margin - (q . k - q . k') / T)       k at the anchor's speed, k' at the other
     L_video = InfoNCE(q, k) + InfoNCE(q, k')              appearance agrees across speeds
 
-with two heads on one encoder, cosines q . k, keys from a slow copy, T = 0.07, margin 2. The
-released code contrasts with a queue of 16,384 keys; here the other keys of the batch, of all
-replicas, are the negatives, so no key is older than its step. Views come from the policy `speeds`.
+with two heads on one encoder, cosines q . k, keys from a slow copy and a queue of them (MoCo),
+T = 0.07, margin 2. Views come from the policy `speeds`.
 """
 
 from __future__ import annotations
@@ -18,8 +17,9 @@ from torch import Tensor, nn
 
 from ssl_core.methods.base import Loss, Method, Step
 from ssl_core.networks.heads import MLPHead
+from ssl_core.networks.queue import Queue
 from ssl_core.networks.teacher import Teacher
-from ssl_core.objectives import info_nce
+from ssl_core.objectives import moco
 from ssl_core.views import View, ViewPolicy
 
 Reps = tuple[list[Tensor], list[Tensor]]
@@ -35,6 +35,7 @@ class RSPNet(Method):
         *,
         hidden: int = 512,
         dim: int = 128,
+        queue: int = 16384,
         temperature: float = 0.07,
         margin: float = 2.0,
         momentum: float = 0.999,
@@ -45,10 +46,12 @@ class RSPNet(Method):
         self.speed = MLPHead(width, dim, hidden=hidden, norm="none")
         self.video = MLPHead(width, dim, hidden=hidden, norm="none")
         self.teacher = Teacher(encoder=encoder, speed=self.speed, video=self.video)
+        self.queue = Queue(queue, dim)
         self.temperature = temperature
         self.margin = margin
         self.momentum = momentum
         self.weight = weight
+        self._keys: Tensor | None = None
 
     def encode(self, views: Sequence[View]) -> Reps:
         if len(views) != 3 or "stride" not in views[0].params:
@@ -63,9 +66,9 @@ class RSPNet(Method):
         (speed, video), (same, other, near, far) = reps
         gap = F.cosine_similarity(speed, same) - F.cosine_similarity(speed, other)
         ranking = F.relu(self.margin - gap / self.temperature).mean()
+        self._keys = near
         appearance = sum(
-            info_nce(video, key, temperature=self.temperature, symmetric=False)
-            for key in (near, far)
+            moco(video, key, self.queue.rows, temperature=self.temperature) for key in (near, far)
         )
         return Loss.of(
             {"speed": ranking, "video": self.weight * appearance},
@@ -73,4 +76,6 @@ class RSPNet(Method):
         )
 
     def after_step(self, step: Step) -> None:
+        if self._keys is not None:
+            self.queue.push(self._keys, finite=step.finite)
         self.teacher.update(self, self.momentum, step.finite)

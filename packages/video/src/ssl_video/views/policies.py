@@ -57,6 +57,10 @@ class ClipPolicy:
         """float32 `[B, C, frames, size, size]`, normalised."""
         return self.sizes.plain(batch)
 
+    def plains(self, batch: Batch) -> list[Tensor]:
+        """The clips whose features evaluation averages: `data.options.test_clips` of them."""
+        return self.sizes.plain.several(batch)
+
 
 def clips(
     spec: Spec,

@@ -45,6 +45,10 @@ class PretextPolicy:
         """float32 `[B, C, frames, size, size]`, normalised."""
         return self.sizes.plain(batch)
 
+    def plains(self, batch: Batch) -> list[Tensor]:
+        """The clips whose features evaluation averages: `data.options.test_clips` of them."""
+        return self.sizes.plain.several(batch)
+
 
 def _full(batch: Batch, value: int) -> Tensor:
     return torch.full_like(batch.ids, value)
@@ -68,8 +72,18 @@ def order(
     if clips < 2 or gap < 0:
         raise ValueError(f"need at least 2 clips and a gap of at least 0, got {clips} and {gap}")
     shape = sizes(spec, size, frames, 1 if stride is None else stride)
+    reach = clips * (span(shape.frames, shape.stride) + gap) - gap
+    _fits(shape, reach, f"{clips} clips of {shape.frames} frames with gaps of {gap}")
     view = augmentation(spec, shape.size, **_checked(options))
     return PretextPolicy(shape, partial(_ordered, view, clips, gap))
+
+
+def _fits(shape: Sizes, reach: int, what: str) -> None:
+    if reach > shape.total:
+        raise ValueError(
+            f"{what}, {shape.stride} apart, need {reach} frames, the stored window has "
+            f"{shape.total}; lower frames, stride or gap, or raise data.options.window"
+        )
 
 
 def geometry(
@@ -115,12 +129,6 @@ def _ordered(
     total = length_of(batch.data)
     each = span(shape.frames, shape.stride) + gap
     room = total - (clips * each - gap)
-    if room < 0:
-        raise ValueError(
-            f"{clips} clips of {shape.frames} frames {shape.stride} apart with gaps of {gap} need "
-            f"{total - room} frames, the stored window has {total}; lower clips, frames, stride or "
-            "gap, or raise data.options.window"
-        )
     first = rng.integers("clip start", high=room + 1)
     made = [
         view(batch, looped(first + n * each, _full(batch, shape.stride), shape.frames, total), rng)
@@ -211,6 +219,8 @@ def triplet(
     if gap < 1:
         raise ValueError(f"gap must be at least 1, got {gap}")
     shape = sizes(spec, size, frames, 1 if stride is None else stride)
+    reach = span(shape.frames, shape.stride) + 2 * gap
+    _fits(shape, reach, f"clips of {shape.frames} frames with {gap} before and after")
     strong = augmentation(spec, shape.size, **_checked(options))
     light = augmentation(spec, shape.size, scale=(1.0, 1.0), strength=0.1, grey=0, blur=0, flip=0)
     return PretextPolicy(shape, partial(_triplet, strong, light, gap))
@@ -226,11 +236,6 @@ def _triplet(
 ) -> list[View]:
     total = length_of(batch.data)
     room = total - span(shape.frames, shape.stride) - 2 * gap
-    if room < 0:
-        raise ValueError(
-            f"clips of {shape.frames} frames with {gap} before and after need {total - room} "
-            f"frames, the stored window has {total}; lower frames, stride or gap"
-        )
     now = gap + rng.integers("clip start", high=room + 1)
     stride = _full(batch, shape.stride)
     index = [looped(now + shift, stride, shape.frames, total) for shift in (0, -gap, gap)]

@@ -16,7 +16,7 @@ from ssl_core.ops.pipeline import Augmentation, augmentation_facts
 from ssl_core.ops.pixels import Interpolation
 from ssl_video.clips import clips_from, frames_of, length_of, square
 from ssl_video.views.pipeline import ClipAugmentation
-from ssl_video.views.temporal import middle, span
+from ssl_video.views.temporal import span, spread
 
 Spec = Mapping[str, Any]
 Range = Sequence[float]
@@ -25,7 +25,10 @@ _LARGE = 112
 
 @dataclass(frozen=True)
 class Plain:
-    """The deterministic clip that evaluation embeds: middle frames, centre square, normalised."""
+    """The deterministic clips that evaluation embeds: centre square, normalised.
+
+    One clip in the middle of the window, or `spec["test_clips"]` spread over it.
+    """
 
     spec: Spec
     size: int
@@ -33,13 +36,24 @@ class Plain:
     stride: int
 
     def __call__(self, batch: Batch) -> Tensor:
-        """float32 `[B, C, frames, size, size]`."""
+        """The middle clip, float32 `[B, C, frames, size, size]`."""
+        return self._clips(batch, 1)[0]
+
+    def several(self, batch: Batch) -> list[Tensor]:
+        """`spec["test_clips"]` clips."""
+        return self._clips(batch, int(self.spec.get("test_clips", 1)))
+
+    def _clips(self, batch: Batch, clips: int) -> list[Tensor]:
         data = batch.data
-        device = data[0].device
-        index = middle(len(batch), self.frames, self.stride, length_of(data), device)
-        images = square(frames_of(data, index), self.size, self.spec)
+        total, device = length_of(data), data[0].device
         normalise = Normalise(tuple(self.spec["mean"]), tuple(self.spec["std"]))
-        return clips_from(normalise.apply(images), self.frames)
+        places = spread(len(batch), self.frames, self.stride, total, device, clips=clips)
+        return [
+            clips_from(
+                normalise.apply(square(frames_of(data, index), self.size, self.spec)), self.frames
+            )
+            for index in places
+        ]
 
 
 @dataclass(frozen=True)

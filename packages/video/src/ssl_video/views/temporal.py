@@ -51,11 +51,18 @@ def starts(rng: Rng, views: int, room: int, gap: Gap) -> Tensor:
     return torch.where(swap[:, None], pair.flip(1), pair)
 
 
-def middle(batch: int, frames: int, stride: int, total: int, device: torch.device) -> Tensor:
-    """The clip in the middle of the window, the same for all: int64 `[B, frames]`."""
-    start = max(0, total - span(frames, stride)) // 2
-    one = torch.tensor([start], device=device), torch.tensor([stride], device=device)
-    return looped(*one, frames, total).expand(batch, frames)
+def spread(
+    batch: int, frames: int, stride: int, total: int, device: torch.device, *, clips: int = 1
+) -> list[Tensor]:
+    """`clips` clips evenly over the window, one in the middle; the same for all: int64
+    `[B, frames]` each."""
+    room = max(0, total - span(frames, stride))
+    starts = [room // 2] if clips == 1 else [round(room * n / (clips - 1)) for n in range(clips)]
+    step = torch.tensor([stride], device=device)
+    return [
+        looped(torch.tensor([start], device=device), step, frames, total).expand(batch, frames)
+        for start in starts
+    ]
 
 
 def difference(x: Tensor, order: int) -> Tensor:
