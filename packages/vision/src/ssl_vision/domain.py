@@ -39,7 +39,8 @@ class VisionDomain(Domain):
         {
             **pick(
                 *("simclr", "moco", "moco_v3", "nnclr", "sup_con"),
-                *("byol", "simsiam", "ressl", "swav", "dino"),
+                *("byol", "simsiam", "ressl", "swav"),
+                *("dino", "ibot", "dinov2", "msn"),
                 *("barlow_twins", "vicreg", "tico", "w_mse", "lejepa"),
                 *("mae", "simmim", "maskfeat", "beit", "data2vec", "ijepa", "spark", "mixmim"),
                 *("rotation", "jigsaw", "relative_patch", "exemplar", "inpainting"),

@@ -134,17 +134,21 @@ class BlockMasker:
                 f"block masks need tokens on 2 axes, got {len(grid)}; use squares, or tubes of them"
             )
         total = _check_count("mask ratio", self.ratio, int(count * self.ratio), count)
+        final = lowest(self.order(rng, total, grid), total)
+        return mask_from_hidden(final, count - total, mode=self.mode, grid=grid)
+
+    def order(self, rng: Rng, total: int | Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Scores `[B, N]`: the lowest `total` (a number, or int64 `[B]`) are the rectangles."""
         hidden = torch.zeros(len(rng), *grid, dtype=torch.bool, device=rng.device)
         for attempt in range(self.tries):
             hidden = self._with_one_more(hidden, total, rng.fold("mask block", attempt))
         near = hidden
         for axis in (1, 2):
             near = spread(near, axis, before=1, after=1)
-        noise = rng.uniform("mask", count) + (~near).flatten(1)
-        final = lowest(torch.where(hidden.flatten(1), -1.0, noise), total)
-        return mask_from_hidden(final, count - total, mode=self.mode, grid=grid)
+        noise = rng.uniform("mask", math.prod(grid)) + (~near).flatten(1)
+        return torch.where(hidden.flatten(1), -1.0, noise)
 
-    def _with_one_more(self, hidden: Tensor, total: int, rng: Rng) -> Tensor:
+    def _with_one_more(self, hidden: Tensor, total: int | Tensor, rng: Rng) -> Tensor:
         missing = total - hidden.sum((1, 2))  # [B]
         limit = math.log(1 / self.aspect)
         area = self.least + rng.uniform("area") * (missing - self.least).clamp(min=0)
@@ -163,6 +167,45 @@ class BlockMasker:
         new = (block & ~hidden).sum((1, 2))
         fits = fits & (new > 0) & (new <= missing)
         return hidden | (block & fits[:, None, None])
+
+
+@dataclass(frozen=True)
+class VariedBlockMasker:
+    """Rectangles on a share of the images, each with a ratio of its own (iBOT, DINOv2).
+
+    An image is masked with probability `share`; the ratio of one that is lies uniformly between
+    the two of `ratio`. The numbers hidden differ, so that this needs replace mode.
+    """
+
+    share: float = 0.5
+    ratio: tuple[float, float] = (0.1, 0.5)
+    least: int = 4
+    mode: Mode = "replace"
+
+    def __post_init__(self) -> None:
+        low, high = self.ratio
+        if not 0 < self.share <= 1 or not 0 < low <= high < 1 or self.mode != "replace":
+            raise ValueError(
+                f"need 0 < share <= 1, 0 < ratio[0] <= ratio[1] < 1 and replace mode, got {self}"
+            )
+
+    def __call__(
+        self,
+        rng: Rng,
+        count: int,
+        *,
+        grid: tuple[int, ...] = (),
+        maskable: Tensor | None = None,
+    ) -> Mask:
+        _needs_grid("a block mask", grid, maskable)
+        if len(grid) != 2:
+            raise UserError(f"block masks need tokens on 2 axes, got {len(grid)}")
+        drawn = rng.uniform("mask ratio", low=self.ratio[0], high=self.ratio[1])
+        total = (count * drawn).floor().to(torch.int64).clamp(min=1)
+        total = total * rng.bernoulli("masked", p=self.share)
+        score = BlockMasker(self.ratio[1], least=self.least).order(rng, total, grid)
+        place = score.argsort(dim=1, stable=True).argsort(dim=1)
+        return Mask(place < total[:, None], self.mode, grid)
 
 
 def spread(cells: Tensor, axis: int, *, before: int, after: int) -> Tensor:

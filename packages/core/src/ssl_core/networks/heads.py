@@ -96,10 +96,17 @@ class PrototypeHead(nn.Module):
             self.weight_g = nn.Parameter(torch.ones(prototypes, 1))
         self.frozen = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        z = F.normalize(self.mlp(x), dim=-1)
+    def embed(self, x: Tensor) -> Tensor:
+        """Unit vectors in the bottleneck, `[..., in_dim] -> [..., bottleneck]`."""
+        return F.normalize(self.mlp(x), dim=-1)
+
+    def weights(self) -> Tensor:
+        """The last layer, `[prototypes, bottleneck]`."""
         v: Tensor = self.weight_v
         if self.frozen:
             # A zero gradient rather than none: every replica still takes part in the reduction.
             v = v.detach() + 0 * v
-        return z @ (self.weight_g * F.normalize(v, dim=-1)).T
+        return self.weight_g * F.normalize(v, dim=-1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.embed(x) @ self.weights().T

@@ -174,7 +174,7 @@ def sinkhorn(
         raise ValueError(f"sinkhorn: iterations must be at least 1, got {iterations}")
     out = torch.empty_like(logits) if out is None else out
     rows, prototypes = logits.shape
-    samples = rows * world_size()
+    samples = all_sum(logits.new_tensor(float(rows)))  # replicas may hold different numbers
     blocks = _blocks(rows, prototypes, logits.device.type)
     # The assignment is diag(u) q diag(v) throughout: a block of q is read once an iteration, for
     # its u and for the next v. Rows are shifted by their own maximum, and u starts where that puts
