@@ -1,5 +1,7 @@
 """Heads, teacher and cross-replica batch norm against released code and closed forms."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,24 @@ def test_teacher_limits():
     assert torch.equal(teacher.encoder.weight, kept)
     teacher.update(method, 0.0, torch.tensor(True))
     assert torch.equal(teacher.encoder.weight, method.encoder.weight)
+
+
+def test_teacher_follows_networks_that_were_moved_or_replaced():
+    method = nn.Module()
+    method.encoder = nn.Linear(3, 3)
+    method.teacher = Teacher(encoder=method.encoder)
+    method.teacher.update(method, 0.5, torch.tensor(True))
+    for change in (
+        lambda m: m.double(),
+        lambda m: m.load_state_dict({k: v + 1 for k, v in m.state_dict().items()}, assign=True),
+        lambda m: setattr(m, "encoder", nn.Linear(3, 3).double()),
+        copy.deepcopy,
+    ):
+        method = change(method) if change is copy.deepcopy else (change(method), method)[1]
+        with torch.no_grad():
+            method.encoder.weight += 1
+        method.teacher.update(method, 0.0, torch.tensor(True))
+        assert torch.equal(method.teacher.encoder.weight, method.encoder.weight)
 
 
 def test_cross_replica_batchnorm_alone_is_batchnorm():

@@ -8,15 +8,17 @@ import torch.nn.functional as F
 
 from reference import assert_gradients, draw
 from ssl_core.objectives import info_nce, nt_xent, sup_con
-from ssl_core.objectives.tiles import TILE, fits, pair_partition, self_partition
+from ssl_core.objectives.tiles import KEPT, TILE, fits, pair_partition, self_partition
 
 SIZES = [(1, 1), (2, 3), (4, 2), (5, 7), (64, 64)]
 
 
+@pytest.mark.parametrize("kept", [0, 1000])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("group", [1, 2, 3])
-def test_self_partition_is_its_definition(size, group, monkeypatch):
+def test_self_partition_is_its_definition(size, group, kept, monkeypatch):
     monkeypatch.setitem(TILE, "cpu", size)
+    monkeypatch.setitem(KEPT, "cpu", kept)
     z = draw(12, 4)
     weights = draw(12, seed=1).detach().abs()
     left_out = torch.arange(12) // group
@@ -27,10 +29,12 @@ def test_self_partition_is_its_definition(size, group, monkeypatch):
     assert_gradients(got, [z], list(torch.autograd.grad(want, [z])))
 
 
+@pytest.mark.parametrize("kept", [0, 1000])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("decoupled", [False, True])
-def test_pair_partition_is_its_definition(size, decoupled, monkeypatch):
+def test_pair_partition_is_its_definition(size, decoupled, kept, monkeypatch):
     monkeypatch.setitem(TILE, "cpu", size)
+    monkeypatch.setitem(KEPT, "cpu", kept)
     a, b = draw(9, 4), draw(9, 4, seed=1)
     weights = draw(9, seed=2).detach().abs()
     logits = a @ b.T

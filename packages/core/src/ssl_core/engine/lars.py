@@ -92,11 +92,17 @@ class LARS(Optimizer):
         if not group["adapt"]:
             self._sgd(group, params, grads, buffers, weight_decay=group["weight_decay"])
         elif _kernel_divides(params):
-            # One by one, while a tensor is in the cache; the kernel multiplies on its way.
+            # One by one, while a tensor is in the cache; the kernel decays and scales on its way.
             for i, (p, g) in enumerate(zip(params, grads, strict=True)):
-                ratio = _decay_and_ratios(group, [p], [g])[0]
-                buffer = buffers[i : i + 1]
-                self._sgd(group, [p], [g], buffer, weight_decay=0.0, grad_scale=1 / ratio)
+                ratio = _ratio(group, p, g)
+                self._sgd(
+                    group,
+                    [p],
+                    [g],
+                    buffers[i : i + 1],
+                    weight_decay=ratio * group["weight_decay"],
+                    grad_scale=torch.tensor(1 / ratio),
+                )
         else:
             ratios = _decay_and_ratios(group, params, grads)
             torch._foreach_mul_(grads, list(ratios.unbind()))
@@ -153,6 +159,34 @@ def _dense_gradient(p: Tensor) -> Tensor:
     if p.grad.is_sparse:
         raise ValueError("LARS does not take sparse gradients; use a dense embedding")
     return p.grad
+
+
+def _ratio(group: dict[str, Any], p: Tensor, g: Tensor) -> float:
+    """One tensor's trust ratio, without forming g + wd p: |g|^2 + 2 wd g.p + wd^2 |p|^2."""
+    decay = group["weight_decay"]
+    flat_p, flat_g = _flat(p, g)
+    size, steep = float(flat_p.dot(flat_p)) ** 0.5, float(flat_g.dot(flat_g)) ** 0.5
+    if group["form"] == "sum_of_norms":
+        below = steep + decay * size + group["eps"]
+    elif decay:
+        apart = steep**2 + (decay * size) ** 2
+        squared = apart + 2 * decay * float(flat_g.dot(flat_p))
+        # Where the two nearly cancel the sum of squares has lost its digits.
+        exact = squared < 1e-3 * apart
+        below = float((flat_g + decay * flat_p).norm()) if exact else squared**0.5
+    else:
+        below = steep
+    if not (size > 0 and below > 0):
+        return 1.0
+    ratio: float = group["trust"] * size / below
+    return min(ratio / group["lr"], 1.0) if group["clip"] else ratio
+
+
+def _flat(p: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as vectors in one order; without a copy where they lie alike in memory."""
+    if p.ndim == 4 and not p.is_contiguous():
+        p, g = p.permute(0, 2, 3, 1), g.permute(0, 2, 3, 1)  # channels last
+    return p.reshape(-1), g.reshape(-1)
 
 
 def _decay_and_ratios(group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ def ema_update(
 
     `finite` is a 0-dim bool tensor; on an accelerator it is never read by the host.
     """
-    old, new = list(teacher), list(student)
+    old = teacher if isinstance(teacher, list) else list(teacher)
+    new = student if isinstance(student, list) else list(student)
     if not old:
         return
     if finite.device.type == "cpu":
@@ -50,6 +51,8 @@ class Teacher(nn.Module):
             raise ValueError(f"buffers must be 'own' or 'copy', got {buffers!r}")
         self.buffer_policy = buffers
         self.names = tuple(networks)
+        # Walking hundreds of modules costs as much as the update itself.
+        self._pairs: dict[str, tuple[nn.Module, list[Tensor], list[Tensor]]] = {}
         for name, network in networks.items():
             self.add_module(name, copy.deepcopy(network).requires_grad_(False))
 
@@ -61,7 +64,22 @@ class Teacher(nn.Module):
         """Moves every network towards the attribute of the same name of `method`."""
         for name in self.names:
             teacher, student = getattr(self, name), getattr(method, name)
-            ema_update(teacher.parameters(), student.parameters(), momentum, finite)
+            known = self._pairs.get(name)
+            if known is None or known[0] is not student:
+                known = student, list(teacher.parameters()), list(student.parameters())
+                self._pairs[name] = known
+            ema_update(known[1], known[2], momentum, finite)
             if self.buffer_policy == "copy":
                 for old, new in zip(teacher.buffers(), student.buffers(), strict=True):
                     old.copy_(new)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Teacher:
+        """Forgets the listed parameters: moving a network may replace them."""
+        self._pairs.clear()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """The same for loading with `assign=True`."""
+        self._pairs.clear()
+        super()._load_from_state_dict(*args, **kwargs)

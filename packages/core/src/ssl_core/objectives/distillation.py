@@ -46,14 +46,13 @@ def dino(
     Instead of logits either may hold `Scores(features, prototypes)`: the product with the
     prototypes then runs inside, block by block, and `[B, K]` never exists.
     """
-    pairs = _pairs("dino", student, teacher)
-    total = pair_cross_entropy(
+    _check_views("dino", student, teacher)
+    return pair_cross_entropy(
         student,
         teacher,
         targets=Targets(teacher_temperature, center),
         temperature=student_temperature,
     )
-    return total / pairs
 
 
 @full_precision
@@ -64,18 +63,17 @@ def swav(student: Sequence[Logits], codes: Sequence[Tensor], *, temperature: flo
     the first `len(codes)` of them, rows summing to 1, without gradient: `sinkhorn` for SwAV (Caron
     et al. 2020, eq. 2) and DINOv2. Uniform (collapsed) scores cost log K.
     """
-    pairs = _pairs("swav", student, codes)
+    _check_views("swav", student, codes)
     how = Targets(1.0, given=True)
-    return pair_cross_entropy(student, codes, targets=how, temperature=temperature) / pairs
+    return pair_cross_entropy(student, codes, targets=how, temperature=temperature)
 
 
-def _pairs(name: str, student: Sequence[Logits], teacher: Sequence[Logits]) -> int:
+def _check_views(name: str, student: Sequence[Logits], teacher: Sequence[Logits]) -> None:
     if len(student) < max(2, len(teacher)) or not teacher:
         raise ValueError(
             f"{name}: needs at least two student views, the first ones being the teacher's, "
             f"got {len(student)} student and {len(teacher)} teacher views"
         )
-    return len(teacher) * (len(student) - 1)
 
 
 @full_precision

@@ -7,10 +7,13 @@ at no loss of exactness.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from ssl_core.distributed import all_sum, gather, world_size
+from ssl_core.distributed import all_sum, gather, rank, world_size
 from ssl_core.objectives.precision import full_precision
 
 
@@ -25,14 +28,53 @@ def _moments(z: Tensor) -> tuple[Tensor, Tensor, int]:
 
 def _product_norm(a: Tensor, b: Tensor, count: int) -> Tensor:
     """||a'b||_F^2 over all replicas' rows, for `[B, ..., D]` each, summed over the slots `...`."""
-    if count >= a.shape[-1]:
-        a, b = a.movedim(0, -2), b.movedim(0, -2)  # [..., B, D]
-        return all_sum(a.mT @ b).square().sum()
-    rows_a = gather(a).movedim(0, -2)  # [..., N, D]
-    rows_b = rows_a if b is a else gather(b).movedim(0, -2)
-    gram_a = rows_a @ rows_a.mT  # [..., N, N]
-    gram_b = gram_a if b is a else rows_b @ rows_b.mT
-    return (gram_a * gram_b).sum()
+    result: Tensor = _ProductNorm.apply(a.movedim(0, -2), b.movedim(0, -2), count, b is a)
+    return result
+
+
+class _ProductNorm(torch.autograd.Function):
+    """Of `[..., B, D]`. The gradient with respect to a is 2 (bb') a = 2 b (b'a), whichever is less.
+
+    Autograd would multiply twice as often, not knowing that Gram matrices are symmetric. As the
+    value is the same on every replica, so is its gradient: none is exchanged, world_size() times
+    the own rows' is what a gathered backward pass would sum to. Not twice differentiable.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, count: int, equal: bool) -> Tensor:
+        ctx.equal, ctx.wide = equal, count < a.shape[-1]
+        if not ctx.wide:
+            product = all_sum(a.mT @ b)  # [..., D, D]
+            ctx.save_for_backward(a, b, product)
+            return product.square().sum()
+        rows_a = _gathered(a)  # [..., N, D]
+        rows_b = rows_a if equal else _gathered(b)
+        gram_a = rows_a @ rows_a.mT  # [..., N, N]
+        gram_b = gram_a if equal else rows_b @ rows_b.mT
+        ctx.save_for_backward(rows_a, rows_b, gram_a, gram_b)
+        return (gram_a * gram_b).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        scale = upstream[0] * ((4 if ctx.equal else 2) * world_size())
+        if ctx.wide:
+            rows_a, rows_b, gram_a, gram_b = ctx.saved_tensors
+            share = gram_a.shape[-1] // world_size()
+            own = slice(rank() * share, (rank() + 1) * share)
+            to_a = (gram_b[..., own, :] * scale) @ rows_a
+            to_b = None if ctx.equal else (gram_a[..., own, :] * scale) @ rows_b
+        else:
+            a, b, product = ctx.saved_tensors
+            product = product * scale
+            to_a = b @ product.mT
+            to_b = None if ctx.equal else a @ product
+        return to_a, to_b, None, None
+
+
+def _gathered(rows: Tensor) -> Tensor:
+    """All replicas' rows, `[..., B, D] -> [..., N, D]`."""
+    return gather(rows.movedim(-2, 0).contiguous()).movedim(0, -2) if world_size() > 1 else rows
 
 
 def _hinge(squares: Tensor, count: int, eps: float, target: float = 1.0) -> Tensor:

@@ -23,8 +23,10 @@ from torch.autograd.function import once_differentiable
 from ssl_core.distributed import gather as gather_rows
 from ssl_core.distributed import rank, world_size
 
-TILE = {"cpu": (512, 1024)}
-"""Rows and columns of a tile: with its scratch 4 MiB of float32; elsewhere 256 MiB."""
+TILE = {"cpu": (512, 512)}
+"""Rows and columns of a tile: with its scratch 2 MiB of float32; elsewhere 256 MiB."""
+KEPT = {"cpu": 2**22}
+"""Up to so many entries (16 MiB of float32) the first visit's tiles are kept for the second."""
 
 
 def fits(temperature: float | Tensor, dtype: torch.dtype) -> float | None:
@@ -73,7 +75,9 @@ class _SelfPartition(torch.autograd.Function):
     ) -> Tensor:
         z = z.contiguous()
         everyone, first = _everyone(z, gather)
-        scratch = _Scratch(z, multiple=group)
+        half = z.shape[0] * (z.shape[0] + 1) // 2
+        entries = half + z.shape[0] * (everyone.shape[0] - z.shape[0])
+        scratch = _Scratch(z, multiple=group, entries=entries)
         mass = z.new_zeros(z.shape[0])
         for rows, columns, mirrored, p in scratch.tiles(z, everyone, first, largest, group):
             mass[rows] += p.sum(1)
@@ -115,7 +119,7 @@ class _PairPartition(torch.autograd.Function):
         everyone, first = _everyone(b, gather)
         spread = gather and world_size() > 1
         own = slice(first, first + b.shape[0])
-        scratch = _Scratch(a, multiple=1)
+        scratch = _Scratch(a, multiple=1, entries=a.shape[0] * everyone.shape[0])
         group = 1 if decoupled else 0
         row_mass, column_mass = a.new_zeros(a.shape[0]), a.new_zeros(everyone.shape[0])
         for rows, columns, p in scratch.rectangle(a, everyone, first, largest, group):
@@ -157,16 +161,21 @@ def _back(columns: slice, first: int) -> slice:
 
 
 class _Scratch:
-    """Two buffers of a tile's size, used again and again: fresh pages cost more than sums."""
+    """Buffers of a tile's size, used again and again: fresh pages cost more than sums.
 
-    def __init__(self, like: Tensor, *, multiple: int) -> None:
+    `entries` is how many a visit makes; few enough are kept in one pool for the second visit.
+    """
+
+    def __init__(self, like: Tensor, *, multiple: int, entries: int) -> None:
         rows, columns = TILE.get(like.device.type, (8192, 8192))
         # Groups must not straddle tiles.
         self.height = max(1, rows // multiple) * multiple
         self.width = max(1, columns // multiple) * multiple
-        entries = self.height * max(self.height, self.width)  # tiles on the diagonal are square
-        self.products = like.new_empty(entries)
-        self.weights = like.new_empty(entries)
+        largest = self.height * max(self.height, self.width)  # tiles on the diagonal are square
+        self.keep = entries <= KEPT.get(like.device.type, 2**28)
+        self.kept: dict[tuple[int, int], Tensor] = {}
+        self.products = None if self.keep else like.new_empty(largest)
+        self.weights = like.new_empty(min(largest, like.shape[0] * max(like.shape[0], self.width)))
 
     def tiles(
         self, z: Tensor, everyone: Tensor, first: int, largest: float, group: int
@@ -212,8 +221,15 @@ class _Scratch:
         group: int,
     ) -> Tensor:
         """exp(a_i . b_j - largest); zero where row i and column j are of one group (0: none)."""
-        p = self._shaped(self.products, rows, columns)
-        torch.mm(a[rows], everyone[columns].T, out=p).sub_(largest).exp_()
+        place = rows.start, columns.start
+        if place in self.kept:
+            return self.kept[place]
+        if self.products is None:
+            p = self.kept[place] = torch.mm(a[rows], everyone[columns].T)
+        else:
+            p = self._shaped(self.products, rows, columns)
+            torch.mm(a[rows], everyone[columns].T, out=p)
+        p.sub_(largest).exp_()
         low = max(rows.start + first, columns.start)
         high = min(rows.stop + first, columns.stop)
         if group and low < high:

@@ -52,7 +52,7 @@ def pair_cross_entropy(
     same_view: bool = False,
     weights: Tensor | None = None,
 ) -> Tensor:
-    """Sum over pairs (teacher q, student v != q) of the cross-entropy, mean over rows.
+    """Mean over pairs (teacher q, student v != q) of the cross-entropy, mean over rows.
 
     All views are `[B, K]`, as logits or `Scores`; teachers receive no gradient. With `same_view`
     the pair v = q counts as well. `weights` `[B]` (no gradient) replace the mean's 1/B.
@@ -72,7 +72,8 @@ def pair_cross_entropy(
         layout.append(known[0] if known else len(tables))
         tables += [] if known else [view.prototypes]
     rows = [view if isinstance(view, Tensor) else view.features for view in views]
-    plan = _Plan(targets, temperature, len(teacher), same_view, tuple(layout))
+    pairs = len(teacher) * (len(student) - (0 if same_view else 1))
+    plan = _Plan(targets, temperature, len(teacher), same_view, 1 / pairs, tuple(layout))
     result: Tensor = _PairCrossEntropy.apply(plan, weights, *tables, *rows)
     return result
 
@@ -83,6 +84,7 @@ class _Plan:
     temperature: float
     teachers: int
     same_view: bool
+    scale: float
     layout: tuple[int, ...]
 
 
@@ -110,7 +112,9 @@ class _PairCrossEntropy(torch.autograd.Function):
             ]  # [r, K] each
             wanted = [plan.targets.of(t) for t in scores[: plan.teachers]]
             everything = wanted[0] if len(wanted) == 1 else torch.stack(wanted).sum(0)
-            share = 1 / batch if weights is None else weights[rows].unsqueeze(1)
+            share: float | Tensor = plan.scale / batch
+            if weights is not None:
+                share = plan.scale * weights[rows].unsqueeze(1)
             for v in students:
                 view = v - plan.teachers
                 own = view < plan.teachers and not plan.same_view

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_core import objectives as o
-from ssl_core.objectives.tiles import TILE
+from ssl_core.objectives.tiles import KEPT, TILE
 
 BATCH, TOKENS, DIM = 8, 4, 5
 
@@ -115,7 +115,7 @@ def _in_small_tiles(call: Callable[[Rows], Tensor]) -> Callable[[Rows], Tensor]:
     """The same with tiles so small that even this batch takes several."""
 
     def run(r: Rows) -> Tensor:
-        with patch.dict(TILE, cpu=(2, 3)):
+        with patch.dict(TILE, cpu=(2, 3)), patch.dict(KEPT, cpu=0):
             return call(r)
 
     return run
