@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 _BLOCK_ENTRIES = {"cpu": 2**18}
 """Logits of one view worked on at once: 1 MiB of float32 stays in a CPU's cache."""
-_PRODUCT_ENTRIES = {"cpu": 2**22}
+_PRODUCT_ENTRIES = {"cpu": 2**21}
 """The same when logits are products made on the spot: matrix products want more rows."""
 
 
@@ -106,11 +106,13 @@ class _PairCrossEntropy(torch.autograd.Function):
         classes = tables[plan.layout[0]].shape[0] if plan.layout[0] >= 0 else views[0].shape[1]
         total = views[-1].new_zeros(())
         for rows in _blocks(batch, classes, views[0].device.type, product=bool(tables)):
-            scores = [
-                view[rows] if table < 0 else view[rows] @ tables[table].T
-                for view, table in zip(views, plan.layout, strict=True)
-            ]  # [r, K] each
-            wanted = [plan.targets.of(t) for t in scores[: plan.teachers]]
+
+            def scores(view: int, rows: slice = rows) -> Tensor:
+                """Logits of one view's rows, `[r, K]`."""
+                table = plan.layout[view]
+                return views[view][rows] if table < 0 else views[view][rows] @ tables[table].T
+
+            wanted = [plan.targets.of(scores(t)) for t in range(plan.teachers)]
             everything = wanted[0] if len(wanted) == 1 else torch.stack(wanted).sum(0)
             share: float | Tensor = plan.scale / batch
             if weights is not None:
@@ -125,7 +127,7 @@ class _PairCrossEntropy(torch.autograd.Function):
                     continue
                 target = everything - wanted[view] if own else everything  # sums to `mass`
                 mass = plan.teachers - int(own)
-                g = _view(scores[v], target, mass, plan.temperature, share, ctx.needs_input_grad)
+                g = _view(scores(v), target, mass, plan.temperature, share, ctx.needs_input_grad)
                 total = total + g.loss
                 table, grad = plan.layout[v], grads[view]
                 if table < 0:
