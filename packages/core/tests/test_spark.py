@@ -254,3 +254,16 @@ def test_networks_without_maps_and_odd_sizes_are_refused() -> None:
         visible_at(torch.ones(1, 1, 4, 4, dtype=torch.bool), (6, 6))
     with pytest.raises(ValueError, match="multiple of the encoder's stride"):
         PyramidDecoder({8: 4}, 3, dim=12, axes=2)
+
+
+@pytest.mark.parametrize("norm_pixels", [True, False])
+def test_pictures_leave_the_visible_units_as_they_are(norm_pixels: bool) -> None:
+    method = SparK(Net(2), OneView(), decoder_dim=8, norm_pixels=norm_pixels).eval()
+    x = torch.randn(2, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        pictures = method.shown([View(x, keys(2))])
+    seen = ~pictures["hidden"].isnan()
+    assert seen.double().mean().item() == pytest.approx(6 / 16)
+    assert torch.equal(pictures["hidden"][seen], x[seen])
+    assert torch.equal(pictures["predicted"][seen], x[seen])
+    assert torch.isfinite(pictures["predicted"]).all()

@@ -90,6 +90,20 @@ class IJEPA(Method):
             pairs.append((self.predictor(seen.tokens, places), target[rows, places.targets]))
         return pairs
 
+    def shown(self, views: Sequence[View]) -> dict[str, Any]:
+        """The contexts of the first view, one picture for each kind of blocks."""
+        assemble = getattr(self.encoder, "assemble", None)
+        if assemble is None:
+            return {}
+        tokens: Tokens = self.encoder.tokenize(views[0].data)  # type: ignore[operator]
+        pictures = {}
+        for kind, masker in enumerate(self.maskers):
+            rng = views[0].rng.fold("blocks", kind)
+            hidden = masker(rng, tokens.grid, step=self.progress[0]).mask().hidden
+            seen = tokens.values.masked_fill(hidden.unsqueeze(-1), torch.nan)
+            pictures[f"context {kind}"] = assemble(seen, tokens.grid)
+        return pictures
+
     def loss(self, reps: list[Pair]) -> Loss:
         losses = [smooth_l1(predicted, target, beta=self.beta) for predicted, target in reps]
         predicted, target = (x.flatten(1, 2) for x in reps[0])

@@ -128,13 +128,13 @@ class MaskedModel(Method):
     def shown(self, views: Sequence[View]) -> dict[str, Any]:
         """The first view with its hidden parts left out, and with these as predicted."""
         assemble = getattr(self.encoder, "assemble", None)
-        if assemble is None or self.masks > 1:
+        if assemble is None:
             return {}
         tokens: Tokens = self.encoder.tokenize(views[0].data)  # type: ignore[operator]
         rep = self._predict(views[0])
-        hidden = rep.mask.hidden.unsqueeze(-1)
+        hidden = rep.mask.hidden[:: self.masks].unsqueeze(-1)  # the first mask of each sample
         pictures = {"hidden": assemble(tokens.values.masked_fill(hidden, torch.nan), tokens.grid)}
-        content = self.content(rep, tokens)
+        content = self.content(rep, tokens) if self.masks == 1 else None
         if content is not None:
             filled = torch.where(hidden, content.to(tokens.values.dtype), tokens.values)
             pictures["predicted"] = assemble(filled, tokens.grid)

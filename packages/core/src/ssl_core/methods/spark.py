@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from ssl_core.methods.base import Loss, Method
 from ssl_core.methods.masked import Prediction
 from ssl_core.networks.dropout import dropout_keys
 from ssl_core.networks.masks import Mask, RandomMasker
-from ssl_core.networks.patch_embed import patch_grid, patchify
+from ssl_core.networks.patch_embed import patch_grid, patchify, unpatchify
 from ssl_core.networks.pyramid import PyramidDecoder, map_widths
 from ssl_core.networks.sparse import sparse_pass, visible_at
 from ssl_core.objectives import masked_pixels, normalise_patches
@@ -69,6 +70,18 @@ class SparK(Method):
         # Layers behind the last map get a zero gradient: replicas expect one from every parameter.
         predicted = patchify(rebuilt, self.unit) + 0 * features.pooled.sum()
         return Prediction(predicted, target, mask, None, features.pooled)
+
+    def shown(self, views: Sequence[View]) -> dict[str, Any]:
+        """The first view with its hidden units left out, and with these as predicted."""
+        data: Tensor = views[0].data
+        rep = self._predict(views[0])
+        content = patchify(data, self.unit)
+        std, mean = torch.std_mean(content, -1, keepdim=True)
+        predicted = rep.predicted * std + mean if self.norm_pixels else rep.predicted
+        hidden = rep.mask.hidden.unsqueeze(-1)
+        filled = torch.where(hidden, predicted.to(content.dtype), content)
+        pictures = {"hidden": content.masked_fill(hidden, torch.nan), "predicted": filled}
+        return {k: unpatchify(x, self.unit, rep.mask.grid) for k, x in pictures.items()}
 
     def loss(self, reps: list[Prediction]) -> Loss:
         losses = [masked_pixels(rep.predicted, rep.target, rep.mask) for rep in reps]
