@@ -41,7 +41,7 @@ class VisionDomain(Domain):
                 *("simclr", "moco", "moco_v3", "nnclr", "sup_con"),
                 *("byol", "simsiam", "ressl", "swav"),
                 *("dino", "ibot", "dinov2", "msn"),
-                *("barlow_twins", "vicreg", "tico", "w_mse", "lejepa"),
+                *("barlow_twins", "vicreg", "vicregl", "tico", "w_mse", "lejepa"),
                 *("mae", "simmim", "maskfeat", "beit", "data2vec", "ijepa", "spark", "mixmim"),
                 *("rotation", "jigsaw", "relative_patch", "exemplar", "inpainting"),
             ),

@@ -22,6 +22,7 @@ METHODS = {
     "msn": "ssl_core.methods.msn:MSN",
     "barlow_twins": "ssl_core.methods.barlow_twins:BarlowTwins",
     "vicreg": "ssl_core.methods.vicreg:VICReg",
+    "vicregl": "ssl_core.methods.vicregl:VICRegL",
     "tico": "ssl_core.methods.tico:TiCo",
     "w_mse": "ssl_core.methods.w_mse:WMSE",
     "lejepa": "ssl_core.methods.lejepa:LeJEPA",
