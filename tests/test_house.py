@@ -135,6 +135,6 @@ def test_core_imports_stay_light():
 
 
 def test_help_loads_no_torch():
-    for package in ("vision", "graph", "text", "video", "audio"):
+    for package in ("vision", "graph", "text", "video", "audio", "medical"):
         loaded = _loaded_after(f"import ssl_{package}.__main__")
         assert not loaded & (HEAVY | {"torch", "numpy", "timm"}), package

@@ -1,0 +1,1 @@
+"""Scans on disk: one reader a format, all giving a `Volume` in millimetres."""

@@ -1,0 +1,3 @@
+"""Methods that only scans have, by name."""
+
+METHODS: dict[str, str] = {}

@@ -1,0 +1,168 @@
+"""What changes between scanners and not between patients: gamma, contrast, noise, blur, bias field.
+
+Functions take float `[B, C, *sides]` with intensities near 0..1 and one parameter a sample; where
+it is neutral the sample keeps its bits. They follow MONAI's transforms of the same names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_core.ops.geometry import check_probability
+from ssl_core.rng import Rng
+
+_CONV = {2: F.conv2d, 3: F.conv3d}
+
+
+def adjust_gamma(x: Tensor, gamma: Tensor) -> Tensor:
+    """x^gamma on each sample's own range, as MONAI's AdjustContrast."""
+    flat = x.flatten(1)
+    low = flat.amin(1).view(_shape(x))
+    span = (flat.amax(1).view(_shape(x)) - low).clamp(min=1e-7)
+    power = gamma.view(_shape(x))
+    changed = ((x - low) / span).clamp(min=0).pow(power) * span + low
+    return torch.where(power == 1, x, changed)
+
+
+def scale_contrast(x: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
+    """(x - mean) * factor + mean + shift, the mean over the sample's channel."""
+    mean = x.flatten(2).mean(2).view(*x.shape[:2], *[1] * (x.dim() - 2))
+    return (x - mean) * factor.view(_shape(x)) + mean + shift.view(_shape(x))
+
+
+def add_noise(x: Tensor, std: Tensor, rng: Rng) -> Tensor:
+    """Normal noise of deviation `std` `[B]`."""
+    noise = rng.normal("noise", x[0].numel()).view_as(x).to(x.dtype)
+    return x + std.view(_shape(x)) * noise
+
+
+def blur(x: Tensor, sigma: Tensor, *, reach: int = 4) -> Tensor:
+    """Gaussian blur with `sigma` `[B]` voxels (0: untouched), cut at `reach`, edges repeated."""
+    axes = x.dim() - 2
+    offset = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    weights = torch.exp(-0.5 * (offset / sigma.to(x.dtype).clamp(min=1e-3)[:, None]) ** 2)
+    weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(x.shape[1], dim=0)
+    rows = x.reshape(1, -1, *x.shape[2:])
+    for axis in range(axes):
+        kernel = weights.view(-1, 1, *[2 * reach + 1 if a == axis else 1 for a in range(axes)])
+        pad = [reach if a == axis else 0 for a in reversed(range(axes)) for _ in (0, 1)]
+        rows = _CONV[axes](F.pad(rows, pad, mode="replicate"), kernel, groups=rows.shape[1])
+    return torch.where(sigma.view(_shape(x)) > 0, rows.view_as(x), x)
+
+
+def bias_field(x: Tensor, coefficients: Tensor, *, degree: int = 3) -> Tensor:
+    """x * exp(f), f a polynomial with `coefficients` `[B, terms]` of Legendre products on [-1, 1].
+
+    The terms are those of total degree up to `degree` in the order of `exponents`, as in MONAI's
+    RandBiasField.
+    """
+    axes = [torch.linspace(-1, 1, n, device=x.device, dtype=x.dtype) for n in x.shape[2:]]
+    field = x.new_zeros(x.shape[0], *x.shape[2:])
+    for term, powers in enumerate(exponents(len(axes), degree)):
+        product = coefficients[:, term].to(x.dtype).view(-1, *[1] * len(axes))
+        for axis, power in enumerate(powers):
+            values = _legendre(axes[axis], power)
+            product = product * values.view(*[-1 if a == axis else 1 for a in range(len(axes))])
+        field = field + product
+    return x * field.exp().unsqueeze(1)
+
+
+def exponents(axes: int, degree: int) -> list[tuple[int, ...]]:
+    """Degrees along each axis of the field's terms, of total degree at most `degree`."""
+    return [
+        powers
+        for powers in itertools.product(range(degree + 1), repeat=axes)
+        if sum(powers) <= degree
+    ]
+
+
+def _legendre(x: Tensor, degree: int) -> Tensor:
+    """Legendre's polynomial of a degree, by Bonnet's recursion."""
+    before, now = torch.ones_like(x), x
+    if degree == 0:
+        return before
+    for n in range(1, degree):
+        before, now = now, ((2 * n + 1) * x * now - n * before) / (n + 1)
+    return now
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Each change with a probability of its own, its strength drawn for every sample.
+
+    `gamma`, `contrast`, `noise`, `blur` and `bias` are probabilities; `strength` multiplies how far
+    each goes (1: gamma 0.5 to 2, contrast +-25 %, brightness +-0.1, noise 0.1, blur 1.5 voxels,
+    bias 0.3).
+    """
+
+    gamma: float = 0.5
+    contrast: float = 0.5
+    noise: float = 0.3
+    blur: float = 0.2
+    bias: float = 0.3
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if field.name != "strength":
+                check_probability(field.name, getattr(self, field.name))
+        if self.strength < 0:
+            raise ValueError(f"strength must not be negative, got {self.strength}")
+
+    def __call__(self, x: Tensor, rng: Rng) -> Tensor:
+        """The changed samples; rows do not depend on each other."""
+        s = self.strength
+        if self.bias:
+            terms = len(exponents(x.dim() - 2, 3))
+            drawn = rng.uniform("bias", terms, low=-0.3 * s, high=0.3 * s)
+            x = bias_field(x, drawn * rng.bernoulli("has bias", p=self.bias)[:, None])
+        if self.gamma:
+            power = torch.exp2(rng.uniform("gamma", low=-s, high=s))
+            x = adjust_gamma(x, torch.where(rng.bernoulli("has gamma", p=self.gamma), power, 1.0))
+        if self.contrast:
+            on = rng.bernoulli("has contrast", p=self.contrast)
+            factor = 1 + on * rng.uniform("contrast", low=-0.25 * s, high=0.25 * s)
+            x = scale_contrast(x, factor, on * rng.uniform("shift", low=-0.1 * s, high=0.1 * s))
+        if self.blur:
+            on = rng.bernoulli("has blur", p=self.blur)
+            x = blur(x, on * rng.uniform("blur", low=0.3, high=0.3 + 1.2 * s))
+        if self.noise:
+            on = rng.bernoulli("has noise", p=self.noise)
+            x = add_noise(x, on * rng.uniform("noise level", high=0.1 * s), rng)
+        return x
+
+
+NEUTRAL = Intensity(gamma=0, contrast=0, noise=0, blur=0, bias=0)
+
+
+def _shape(x: Tensor) -> Sequence[int]:
+    return (-1, *[1] * (x.dim() - 1))
+
+
+def bezier(x: Tensor, control: Tensor, inverted: Tensor, *, points: int = 1000) -> Tensor:
+    """Models Genesis' intensity map of values in 0..1: a cubic Bezier curve from (0,0) to (1,1).
+
+    `control` `[B, 4]` holds x1, y1, x2, y2 of the inner points; where `inverted` (bool `[B]`) the
+    curve falls from 1 to 0. The released code makes the same two maps by sorting the sampled
+    curve's x alone (falling) or x and y each (rising).
+    """
+    t = torch.linspace(0, 1, points, device=x.device, dtype=x.dtype)
+    weights = torch.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
+    zero, one = torch.zeros_like(control[:, 0]), torch.ones_like(control[:, 0])
+    across = torch.stack([zero, control[:, 0], control[:, 2], one], 1).to(x.dtype) @ weights
+    up = torch.stack([zero, control[:, 1], control[:, 3], one], 1).to(x.dtype) @ weights
+    across = across.sort(1).values
+    up = torch.where(inverted[:, None], up.flip(1), up.sort(1).values)
+    flat = x.flatten(1).contiguous()
+    right = torch.searchsorted(across.contiguous(), flat).clamp(1, points - 1)
+    x0, x1 = across.gather(1, right - 1), across.gather(1, right)
+    y0, y1 = up.gather(1, right - 1), up.gather(1, right)
+    share = ((flat - x0) / (x1 - x0).clamp(min=math.ulp(1.0))).clamp(0, 1)
+    return (y0 + share * (y1 - y0)).view_as(x)

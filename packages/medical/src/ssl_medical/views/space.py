@@ -1,0 +1,148 @@
+"""Where in a block a view lies: one affine sampling for crop, zoom, rotation, quarter turn, flip.
+
+Works on two or three axes. Provenance is in millimetres of the whole scan, so that a method can
+tell how two views overlap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ssl_core.ops.geometry import check_probability
+from ssl_core.rng import Rng
+
+
+@dataclass(frozen=True)
+class Placement:
+    """For every sample, where output voxels lie in the block.
+
+    `centre` `[B, n]` in voxel edges (voxel i covers i to i + 1); `matrix` `[B, n, n]` takes steps
+    between output voxels to steps in the block.
+    """
+
+    centre: Tensor
+    matrix: Tensor
+
+    def millimetres(self, corner: Tensor, spacing: Sequence[float]) -> dict[str, Tensor]:
+        """`centre` and `matrix` in mm from the scan's corner, for a view's provenance."""
+        axes = self.centre.shape[1]
+        step = self.centre.new_tensor(spacing[:axes])
+        return {
+            "centre": (self.centre + corner[:, :axes].to(self.centre)) * step,
+            "matrix": self.matrix * step[:, None],
+        }
+
+
+def sampled(x: Tensor, place: Placement, sides: Sequence[int], *, nearest: bool = False) -> Tensor:
+    """`[B, C, *block]` at a placement: float `[B, C, *sides]`; zero outside the block.
+
+    The identity placement returns the block's bits; flips and quarter turns are exact to rounding.
+    """
+    axes = [torch.arange(n, device=x.device) + 0.5 - n / 2 for n in sides]
+    steps = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).to(
+        place.matrix
+    )  # [*sides, n]
+    at = torch.einsum("bij,...j->b...i", place.matrix, steps)
+    at = at + place.centre.view(-1, *[1] * len(sides), len(sides))
+    whole = at.new_tensor(x.shape[2:])
+    grid = (2 * at / whole - 1).flip(-1)  # torch counts the last axis first
+    mode = "nearest" if nearest else "bilinear"
+    return F.grid_sample(x, grid.to(x.dtype), mode=mode, align_corners=False)
+
+
+@dataclass(frozen=True)
+class RandomPlacement:
+    """Crops of a share `scale` of the block's sides, turned by up to `angle` degrees an axis.
+
+    `flips` are probabilities of mirroring along each axis (left and right differ in anatomy: the
+    default mirrors none), `turns` that of a random quarter turn in the axial plane.
+    """
+
+    scale: tuple[float, float] = (0.6, 1.0)
+    angle: float = 10.0
+    flips: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    turns: float = 0.0
+
+    def __post_init__(self) -> None:
+        low, high = self.scale
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"scale must be an increasing pair in (0, 1], got {self.scale}")
+        for p in (*self.flips, self.turns):
+            check_probability("flip or turn", p)
+
+    def sample(
+        self,
+        rng: Rng,
+        block: Sequence[int],
+        sides: Sequence[int],
+        spacing: Sequence[float],
+        *,
+        near: Tensor | None = None,
+        reach: float = 1.0,
+    ) -> Placement:
+        """Placements of B samples; with `near` (centres `[B, n]`) at most `reach` extents away."""
+        axes = len(sides)
+        whole = torch.tensor([float(b) for b in block[:axes]], device=rng.device)
+        share = rng.uniform("scale", low=self.scale[0], high=self.scale[1])
+        extent = share[:, None] * whole  # [B, n]
+        unit = rng.uniform("centre", axes)
+        low, high = extent / 2, whole - extent / 2
+        if near is not None:
+            low = torch.maximum(low, near - reach * extent)
+            high = torch.maximum(low, torch.minimum(high, near + reach * extent))
+        centre = low + unit * (high - low)
+        zoom = extent / extent.new_tensor([float(s) for s in sides])
+        matrix = self._turned(rng, axes, spacing) * zoom[:, :, None]
+        return Placement(centre, matrix @ self._exact(rng, axes))
+
+    def _turned(self, rng: Rng, axes: int, spacing: Sequence[float]) -> Tensor:
+        """Small rotations `[B, n, n]`, rigid in millimetres."""
+        angles = rng.uniform("angle", 3, low=-self.angle, high=self.angle) * (math.pi / 180)
+        out = torch.eye(axes, device=rng.device).expand(len(rng), axes, axes)
+        for plane, (i, j) in enumerate(((0, 1), (0, 2), (1, 2)) if axes == 3 else ((0, 1),)):
+            out = out @ _plane(angles[:, plane], i, j, axes)
+        step = out.new_tensor(spacing[:axes])
+        return out * (step[None, None, :] / step[None, :, None])
+
+    def _exact(self, rng: Rng, axes: int) -> Tensor:
+        """Flips and quarter turns `[B, n, n]`: matrices of 0 and +-1."""
+        p = torch.tensor(self.flips[:axes], device=rng.device)
+        sign = 1 - 2 * (rng.uniform("flip", axes) < p).float()
+        quarters = rng.integers("turns", low=1, high=4) * rng.bernoulli("turn", p=self.turns)
+        return torch.diag_embed(sign) @ quarter(quarters, axes)
+
+
+def quarter(count: Tensor, axes: int) -> Tensor:
+    """Turns by `count` quarters (int64 `[B]`) in the plane of the first two axes: `[B, n, n]`."""
+    cos = torch.tensor([1.0, 0.0, -1.0, 0.0], device=count.device)[count % 4]
+    sin = torch.tensor([0.0, 1.0, 0.0, -1.0], device=count.device)[count % 4]
+    return _filled(cos, sin, 0, 1, axes)
+
+
+def _plane(angle: Tensor, i: int, j: int, axes: int) -> Tensor:
+    return _filled(angle.cos(), angle.sin(), i, j, axes)
+
+
+def _filled(cos: Tensor, sin: Tensor, i: int, j: int, axes: int) -> Tensor:
+    out = torch.eye(axes, device=cos.device).repeat(len(cos), 1, 1)
+    out[:, i, i] = out[:, j, j] = cos
+    out[:, i, j], out[:, j, i] = -sin, sin
+    return out
+
+
+def overlap(first: dict[str, Tensor], second: dict[str, Tensor], sides: Sequence[int]) -> Tensor:
+    """Share of the first view's bounding box that the second's covers, in mm: `[B]` in 0..1.
+
+    `first` and `second` are provenances (`centre`, `matrix`); exact where views are not rotated.
+    """
+    n = first["centre"].new_tensor([float(s) for s in sides])
+    half = [(view["matrix"].abs() @ n) / 2 for view in (first, second)]
+    low = torch.maximum(first["centre"] - half[0], second["centre"] - half[1])
+    high = torch.minimum(first["centre"] + half[0], second["centre"] + half[1])
+    return ((high - low).clamp(min=0) / (2 * half[0])).prod(1)
