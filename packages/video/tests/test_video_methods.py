@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -280,3 +281,11 @@ def test_targets_and_tubes_are_those_of_videomae() -> None:
     assert all(torch.equal(a, b) for a, b in pairwise(slots.unbind(1)))
     assert (slots.sum(2) == int(0.9 * 16)).all()
     assert (seen.target.unflatten(1, (4, 16)).diff(dim=1)).abs().max() < 1e-6
+
+    # What was predicted is shown in the input's units: true targets give the input back.
+    tokens = encoder.tokenize(video(3, 8))
+    seen = replace(seen, predicted=normalise_channels(tokens.values, 3))
+    torch.testing.assert_close(method.content(seen, tokens), tokens.values, atol=1e-4, rtol=0)
+    shown = method.shown([View(video(3, 8), keys(3))])
+    assert set(shown) == {"hidden", "predicted"}
+    assert shown["hidden"].isnan().float().mean() == 14 / 16

@@ -69,6 +69,11 @@ class VideoDomain(Domain):
 
         return video_facts(source, rows)
 
+    def draw(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
+        from ssl_video.pictures import draw
+
+        return draw(data, spec)
+
     def abilities(self) -> Mapping[str, str]:
         from importlib.metadata import version
 

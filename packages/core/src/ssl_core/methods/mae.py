@@ -54,18 +54,26 @@ class MAE(MaskedModel):
             reconstruction=masked_pixels,
         )
         self.norm_pixels = norm_pixels
+        self.channels = _channels(encoder) if norm_pixels == "channel" else 1
 
     def content(self, rep: Prediction, tokens: Tokens) -> Tensor | None:
         """Predictions in the units of the input, by each true patch's own mean and deviation."""
-        if self.norm_pixels == "channel":
-            return None
-        std, mean = torch.std_mean(tokens.values, -1, keepdim=True)
-        return rep.predicted * std + mean if self.norm_pixels else rep.predicted
+        if not self.norm_pixels:
+            return rep.predicted
+        parts = (-1, self.channels)  # numbers normalised together
+        true, predicted = (x.unflatten(-1, parts) for x in (tokens.values, rep.predicted))
+        std, mean = torch.std_mean(true, -2, keepdim=True)
+        return (predicted * std + mean).flatten(-2)
+
+
+def _channels(encoder: nn.Module) -> int:
+    channels: int = encoder.patch_embed.proj.in_channels  # type: ignore[union-attr,assignment]
+    return channels
 
 
 def _target(encoder: nn.Module, norm_pixels: bool | str) -> Target:
     if norm_pixels == "channel":
-        channels: int = encoder.patch_embed.proj.in_channels  # type: ignore[union-attr,assignment]
+        channels = _channels(encoder)
         return lambda tokens, mask: normalise_channels(tokens.values, channels)
     if not isinstance(norm_pixels, bool):
         raise ValueError(f"norm_pixels must be true, false or 'channel', got {norm_pixels!r}")
