@@ -9,17 +9,14 @@ int(N (1 - ratio)) patches stay visible. Any token grid works: images, spectrogr
 
 from __future__ import annotations
 
-from typing import Literal
-
-import torch
 from torch import Tensor, nn
 
 from ssl_core.encoder import Tokens
-from ssl_core.methods.masked import MaskedModel, Prediction, Target, token_widths
+from ssl_core.methods.masked import MaskedModel, Prediction, token_widths
+from ssl_core.methods.pixel_targets import Norm, pixel_target, pixels_of
 from ssl_core.networks.decoders import TransformerDecoder
 from ssl_core.networks.maskers import MaskKind, make_masker
-from ssl_core.networks.masks import Mask
-from ssl_core.objectives import masked_pixels, normalise_channels, normalise_patches
+from ssl_core.objectives import masked_pixels
 from ssl_core.views import ViewPolicy
 
 
@@ -41,7 +38,7 @@ class MAE(MaskedModel):
         decoder_dim: int = 512,
         decoder_depth: int = 8,
         decoder_heads: int = 16,
-        norm_pixels: bool | Literal["channel"] = True,
+        norm_pixels: Norm = True,
     ) -> None:
         super().__init__(
             encoder,
@@ -50,39 +47,10 @@ class MAE(MaskedModel):
             decoder=TransformerDecoder(
                 *token_widths(encoder), dim=decoder_dim, depth=decoder_depth, heads=decoder_heads
             ),
-            target=_target(encoder, norm_pixels),
+            target=pixel_target(encoder, norm_pixels),
             reconstruction=masked_pixels,
         )
         self.norm_pixels = norm_pixels
-        self.channels = _channels(encoder) if norm_pixels == "channel" else 1
 
-    def content(self, rep: Prediction, tokens: Tokens) -> Tensor | None:
-        """Predictions in the units of the input, by each true patch's own mean and deviation."""
-        if not self.norm_pixels:
-            return rep.predicted
-        parts = (-1, self.channels)  # numbers normalised together
-        true, predicted = (x.unflatten(-1, parts) for x in (tokens.values, rep.predicted))
-        std, mean = torch.std_mean(true, -2, keepdim=True)
-        return (predicted * std + mean).flatten(-2)
-
-
-def _channels(encoder: nn.Module) -> int:
-    channels: int = encoder.patch_embed.proj.in_channels  # type: ignore[union-attr,assignment]
-    return channels
-
-
-def _target(encoder: nn.Module, norm_pixels: bool | str) -> Target:
-    if norm_pixels == "channel":
-        channels = _channels(encoder)
-        return lambda tokens, mask: normalise_channels(tokens.values, channels)
-    if not isinstance(norm_pixels, bool):
-        raise ValueError(f"norm_pixels must be true, false or 'channel', got {norm_pixels!r}")
-    return _normalised if norm_pixels else _content
-
-
-def _normalised(tokens: Tokens, mask: Mask) -> Tensor:
-    return normalise_patches(tokens.values)
-
-
-def _content(tokens: Tokens, mask: Mask) -> Tensor:
-    return tokens.values
+    def content(self, rep: Prediction, tokens: Tokens) -> Tensor:
+        return pixels_of(self.encoder, self.norm_pixels, rep.predicted, tokens)
