@@ -11,6 +11,14 @@ VIT = {"encoder": "spec_vit_nano_patch16", "encoder_options": SMALL}
 HEAD = {"hidden": 16, "dim": 8}
 PROTOTYPES = {"hidden": 16, "bottleneck": 8, "prototypes": 24}
 DECODER = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2}
+FRAMES = {"encoder": "spec_vit_nano_frame4", "encoder_options": SMALL}
+WAVE = {
+    "encoder": "wave_nano",
+    "encoder_options": {"width": 8, "dim": 16, "depth": 2, "heads": 2, "positions": 4},
+}
+GRU = {"encoder": "gru_nano", "encoder_options": {"dim": 16}}
+CPC = {"encoder": "cpc_nano", "encoder_options": {"width": 8, "dim": 16}}
+CODES = {"dim": 8, "codes": 6, "negatives": 5}
 EAT = {"masks": 2, "mask_block": 1, "decoder_dim": 16, "decoder_depth": 1, "decoder_groups": 4}
 SHORT = {"view_options": {"seconds": 0.64}}
 
@@ -24,6 +32,14 @@ CASES = [
     MethodCase("simmim", "mae", options={"mask_unit": 1}, **VIT),
     MethodCase("data2vec", "mae", options=EAT, **VIT),
     MethodCase("beit", "mae", options={"mask": "random", "mask_block": 1, "levels": (4, 4)}, **VIT),
+    MethodCase("ssast", "mae", options={"mask_ratio": 0.5, "sides": (2,)}, **VIT),
+    MethodCase("tera", "mae", **FRAMES),
+    MethodCase("apc", "mae", **GRU),
+    MethodCase("cpc", "wave", options={"steps": 2, "negatives": 4}, **CPC),
+    MethodCase("wav2vec2", "wave", options=CODES, **WAVE),
+    MethodCase("hubert", "wave", options={"clusters": (6, 8), "dim": 8, "layer": 1}, **WAVE),
+    MethodCase("atst_frame", "frames", options=HEAD, **FRAMES),
+    MethodCase("beats", "mae", options={"codes": 32, **DECODER}, **VIT),
 ]
 
 

@@ -9,10 +9,15 @@ ENCODERS = {
     **{
         f"spec_vit_{size}_{cut}": f"ssl_audio.encoders.spectrogram_vit:spec_vit_{size}_{cut}"
         for size in _SIZES
-        for cut in ("patch8", "patch16", "frame2", "frame4")
+        for cut in ("patch8", "patch16", "frame1", "frame2", "frame4")
     },
     **{
         f"wave_{size}": f"ssl_audio.encoders.wave:wave_{size}" for size in ("nano", "small", "base")
+    },
+    **{
+        f"{kind}_{size}": f"ssl_audio.encoders.recurrent:{kind}_{size}"
+        for kind in ("gru", "cpc")
+        for size in ("nano", "base")
     },
     **{f"ast_{size}": f"ssl_audio.encoders.ast:ast_{size}" for size in ("tiny", "small", "base")},
 }

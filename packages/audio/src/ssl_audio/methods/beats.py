@@ -1,0 +1,60 @@
+"""BEATs (Chen et al., ICML 2023), first iteration: predict random-projection codes where hidden.
+
+    L = mean over hidden patches of -log softmax(W h_i)[code_i]
+
+The encoder sees the visible patches alone, a small transformer predicts the codes of all places.
+Codes are nearest random directions of randomly projected patches (BEST-RQ); nothing about them is
+learned. Guessing costs log(codes).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ssl_audio.quantisers import RandomProjectionQuantiser
+from ssl_core.encoder import Tokens
+from ssl_core.methods.base import Loss
+from ssl_core.methods.beit import codes_used
+from ssl_core.methods.masked import MaskedModel, Prediction, token_widths
+from ssl_core.networks.decoders import TransformerDecoder
+from ssl_core.networks.masks import Mask, RandomMasker
+from ssl_core.objectives import masked_token_cross_entropy
+from ssl_core.views import ViewPolicy
+
+
+class BEATs(MaskedModel):
+    """A token encoder in drop mode and a label predictor."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        views: ViewPolicy,
+        *,
+        mask_ratio: float = 0.75,
+        codes: int = 1024,
+        code_dim: int = 16,
+        decoder_dim: int = 512,
+        decoder_depth: int = 3,
+        decoder_heads: int = 8,
+    ) -> None:
+        width, token_dim = token_widths(encoder)
+        super().__init__(
+            encoder,
+            views,
+            masker=RandomMasker(mask_ratio, mode="drop"),
+            decoder=TransformerDecoder(
+                width, codes, dim=decoder_dim, depth=decoder_depth, heads=decoder_heads
+            ),
+            target=self._codes,
+            reconstruction=masked_token_cross_entropy,
+        )
+        self.tokenizer = RandomProjectionQuantiser(token_dim, codes=codes, dim=code_dim)
+
+    def _codes(self, tokens: Tokens, mask: Mask) -> Tensor:
+        ids: Tensor = self.tokenizer(tokens.values)
+        return ids
+
+    def loss(self, reps: list[Prediction]) -> Loss:
+        total = super().loss(reps).total
+        used = codes_used(reps[0].target, self.tokenizer.codes)
+        return Loss.of({"codes": total}, {"codes_used": used})
