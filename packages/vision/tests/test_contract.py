@@ -4,6 +4,7 @@ import pytest
 
 from ssl_core.testing import CHECKS, Contract, MethodCase
 from ssl_vision.domain import VISION
+from ssl_vision.encoders.resnet_nano import ResNetNano
 
 RESNET = {"encoder": "resnet_nano", "encoder_options": {"widths": (8, 16)}}
 VIT = {"encoder": "vit_nano_patch8"}
@@ -19,6 +20,9 @@ DATA2VEC = {"masks": 2, "mask_block": 2, "decoder_dim": 16, "decoder_depth": 2, 
 JEPA = {"blocks": [{"targets": 2}], "predictor_dim": 16, "predictor_depth": 1, "predictor_heads": 2}
 TILES = {"dim": 8, "hidden": 16}
 HOLE = {"hole": 16, "overlap": 2, "decoder_dim": 16, "adversarial": 0.01}
+
+TEACHER = ResNetNano(channels=3, widths=(4, 8), blocks=1, stem_stride=1)
+TAUGHT = {"teacher": TEACHER, "hidden": 16}
 
 CASES = [
     MethodCase("simclr", "simclr", options=HEAD, **SMALL, **RESNET),
@@ -40,6 +44,8 @@ CASES = [
     MethodCase("tico", "byol", options=HEAD, **SMALL, **RESNET),
     MethodCase("w_mse", "simclr", options=HEAD, **SMALL, **RESNET),
     MethodCase("lejepa", "dino", options=HEAD | {"directions": 16}, **CROPS, **RESNET),
+    MethodCase("seed", "simclr", options=TAUGHT | {"queue": 20}, **SMALL, **RESNET),
+    MethodCase("feature_distillation", "simclr", options=TAUGHT, **SMALL, **RESNET),
     MethodCase("mae", "mae", options=DECODER, **SMALL, **VIT),
     MethodCase("simmim", "mae", options={"mask_unit": 1}, **SMALL, **VIT),
     MethodCase("data2vec", "mae", options=DATA2VEC, **SMALL, **VIT),

@@ -42,6 +42,7 @@ class VisionDomain(Domain):
                 *("byol", "simsiam", "ressl", "swav"),
                 *("dino", "ibot", "dinov2", "msn"),
                 *("barlow_twins", "vicreg", "vicregl", "tico", "w_mse", "lejepa"),
+                *("seed", "feature_distillation"),
                 *("mae", "simmim", "maskfeat", "beit", "data2vec", "ijepa", "spark", "mixmim"),
                 *("rotation", "jigsaw", "relative_patch", "exemplar", "inpainting"),
             ),

@@ -26,6 +26,8 @@ METHODS = {
     "tico": "ssl_core.methods.tico:TiCo",
     "w_mse": "ssl_core.methods.w_mse:WMSE",
     "lejepa": "ssl_core.methods.lejepa:LeJEPA",
+    "seed": "ssl_core.methods.seed:SEED",
+    "feature_distillation": "ssl_core.methods.feature_distillation:FeatureDistillation",
     "mae": "ssl_core.methods.mae:MAE",
     "simmim": "ssl_core.methods.simmim:SimMIM",
     "data2vec": "ssl_core.methods.data2vec:Data2Vec",

@@ -106,7 +106,7 @@ def rivals_of(
         data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
     split = split_data(domain, data, source)
     model = load_model(run, domain, device=device)
-    parts = build_parts(domain, recipe, model.reader)
+    parts = build_parts(domain, recipe, model.reader, training=False)
     encoders = {"untrained": parts.method.backbone.to(device), "trained": model.encoder}
 
     def evaluator() -> Evaluator:

@@ -122,7 +122,7 @@ def load_model(run: Run, domain: Domain, *, device: torch.device) -> Model:
         raise UserError(f"weights: {str(run.weights)!r} does not exist; the run has not finished")
     recipe = run.recipe
     reader = domain.load_reader(run.reader_folder)
-    parts = build_parts(domain, recipe, reader)
+    parts = build_parts(domain, recipe, reader, training=False)
     encoder = parts.method.backbone
     try:
         encoder.load_state_dict(read_tensors(run.weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import sys
@@ -140,8 +141,11 @@ class Parts:
         return self.method.encoder
 
 
-def build_parts(domain: Domain, recipe: Recipe, reader: Reader) -> Parts:
+def build_parts(domain: Domain, recipe: Recipe, reader: Reader, *, training: bool = True) -> Parts:
     """Views, encoder and method; a pure function of the recipe and the reader's facts.
+
+    A method option `teacher` names a finished run, whose encoder the method gets, frozen. Without
+    `training` another network stands in for it: using a run must not need its teacher's folder.
 
     Weights come from torch's generator started at the recipe's seed; the caller's generator is
     left as it was. A view policy with a `spec` tells the encoder what it changes (`view_size`).
@@ -151,7 +155,36 @@ def build_parts(domain: Domain, recipe: Recipe, reader: Reader) -> Parts:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of("initialisation", recipe.train.seed) % (1 << 63))
         encoder = domain.create_encoder(recipe.encoder.name, spec, recipe.encoder.options)
-        method: Method = domain.methods.build(
-            recipe.method.name, encoder, views, options=recipe.method.options
-        )
+        options = recipe.method.options
+        if "teacher" in options:
+            place = Path(str(options["teacher"]))
+            frozen = frozen_encoder(domain, place, reader) if training else copy.deepcopy(encoder)
+            options = {**options, "teacher": frozen}
+        method: Method = domain.methods.build(recipe.method.name, encoder, views, options=options)
     return Parts(reader, spec, views, method)
+
+
+# Facts in which a teacher's data may differ from its student's.
+_FREE_FACTS = frozenset({"size", "height", "width", "mean", "std"})
+
+
+def frozen_encoder(domain: Domain, folder: Path, reader: Reader) -> nn.Module:
+    """The encoder of a finished run, to be distilled on data that `reader` reads.
+
+    Raises `UserError` where that run is of another domain or reads another kind of input.
+    """
+    from ssl_core.runs.folder import Run
+    from ssl_core.runs.model import load_model
+
+    run = Run.load(str(folder))
+    if run.recipe.domain != domain.name:
+        raise UserError(f"method.teacher: {folder} is a run of ssl-{run.recipe.domain}")
+    model = load_model(run, domain, device=torch.device("cpu"))
+    theirs, ours = dict(model.reader.spec), dict(reader.spec)
+    for name in sorted((theirs.keys() & ours.keys()) - _FREE_FACTS):
+        if theirs[name] != ours[name]:
+            raise UserError(
+                f"method.teacher: {folder} reads data with {name} {theirs[name]!r:.60}, the "
+                f"student's data has {ours[name]!r:.60}"
+            )
+    return model.encoder.requires_grad_(False)
