@@ -22,10 +22,10 @@ from ssl_core.engine.fit import Callback
 from ssl_core.engine.parallel import choose_device
 from ssl_core.errors import UserError
 from ssl_core.recipe import Recipe
+from ssl_core.registry import Registry
 from ssl_core.runs import config
 from ssl_core.runs.assessing import assess
 from ssl_core.runs.exporting import export_run
-from ssl_core.runs.finetuning import finetune_run
 from ssl_core.runs.folder import Run, resolve
 from ssl_core.runs.model import Model, load_model
 from ssl_core.runs.pretraining import train
@@ -177,6 +177,8 @@ def finetune(
     layer_decay: float | None = None,
     batch_size: int = 128,
     views: str | None = None,
+    task: str = "classification",
+    labelled: int | None = None,
     device: str = "auto",
     source: Source | None = None,
     domain: Domain | None = None,
@@ -185,13 +187,17 @@ def finetune(
 ) -> dict[str, Any]:
     """Trains a classifier on the run's encoder: a linear probe first, then every layer.
 
+    `task` names another use that the domain offers (segmentation of scans); `labelled` trains on
+    at most so many labelled records.
     `data` needs labels (default: the run's own data). Returns held-out accuracy of the probe and
     of the fine-tuned network, and where it was written (default `<run>/finetune`).
     """
     found = as_run(run)
-    return finetune_run(
+    domain = _domain_of(found, domain)
+    tasks = {"classification": "ssl_core.runs.finetuning:finetune_run", **domain.tasks}
+    return Registry("task", tasks).load(task)(  # type: ignore[no-any-return]
         found,
-        _domain_of(found, domain),
+        domain,
         path=None if data is None else os.fspath(data),
         out=found.path / "finetune" if out is None else Path(out),
         steps=steps,
@@ -200,6 +206,7 @@ def finetune(
         batch_size=batch_size,
         views=views,
         device=choose_device(device),
+        labelled_records=labelled,
         source=source,
         callbacks=[*callbacks, *progress_callbacks(progress)],
     )

@@ -42,6 +42,13 @@ class Domain(ABC):
     where raw features are too coarse to tell."""
     corruptions: Mapping[str, Sequence[int]] = {}
     """Ways to spoil an input that `evaluate --corruptions` tries: name -> severities."""
+    tasks: Mapping[str, str] = {}
+    """What `finetune --task` trains besides a classifier: name -> "module:function", called as
+    `runs.finetuning.finetune_run` is."""
+    measures: Mapping[str, str] = {}
+    """What `evaluation.more` of a recipe may ask for after training: name -> "module:function",
+    called as `function(run, domain, device=..., **options)`. The found mapping goes into
+    `summary.json`, its `words` into the verdict."""
     views: Registry
     encoders: Registry
     methods: Registry

@@ -102,6 +102,8 @@ class Evaluation(_Section):
     every: int | None = Field(None, ge=1)
     probe: bool = False
     """Also fit a linear probe."""
+    more: dict[str, dict[str, Any]] = {}
+    """What only one domain measures, after training: name -> options (`Domain.measures`)."""
     limit: int = Field(10_000, ge=1)
     """At most this many records in each of bank and queries."""
 

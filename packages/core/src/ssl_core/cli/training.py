@@ -60,10 +60,12 @@ def resume(app: App, screen: Screen, *, run: str, progress: bool) -> None:
 @click.option("--layer-decay", type=float, help="Rate factor per layer downwards, e.g. 0.75.")
 @click.option("--batch-size", default=128, show_default=True)
 @click.option("--views", help="View policy; default: the domain's gentlest.")
+@click.option("--task", default="classification", show_default=True, help="What to train.")
+@click.option("--labelled", type=click.IntRange(min=1), help="Train on so many labelled records.")
 @device_option
 @progress_option
 def finetune(app: App, screen: Screen, *, run: str, **options: Any) -> None:
-    """Train a classifier on a run's encoder.
+    """Train a classifier on a run's encoder, or another task of the domain.
 
     A linear probe on the frozen encoder first, then every layer from there.
     """
@@ -71,15 +73,16 @@ def finetune(app: App, screen: Screen, *, run: str, **options: Any) -> None:
     from ssl_core.runs.summary import percent
 
     found = api.finetune(run, domain=app.domain, **options)
-    accuracy = found["accuracy"]
     screen.say()
-    screen.table(
-        ["", "held-out accuracy"],
-        [
+    if "accuracy" in found:
+        accuracy = found["accuracy"]
+        rows = [
             ["linear probe, frozen encoder", percent(accuracy["probe"])],
             ["all layers fine-tuned", percent(accuracy["finetuned"])],
-        ],
-    )
+        ]
+        screen.table(["", "held-out accuracy"], rows)
+    else:
+        screen.table(*found["table"])
     screen.say(f"\nwritten to {found['out']}")
     screen.result(found)
 

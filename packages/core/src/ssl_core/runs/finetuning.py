@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_core import recipe as recipes
-from ssl_core.batch import Batch, Source
+from ssl_core.batch import Batch, Reader, Source
 from ssl_core.data import Loader, Stream, Subset, labels_of
 from ssl_core.distributed import rank, world_size
 from ssl_core.domain import Domain
@@ -28,7 +28,7 @@ from ssl_core.errors import UserError
 from ssl_core.evaluation.probe import Probe, linear_probe
 from ssl_core.files import write_json
 from ssl_core.methods.base import Loss, Method
-from ssl_core.rng import Rng
+from ssl_core.rng import Rng, shuffled
 from ssl_core.runs.folder import Run
 from ssl_core.runs.model import Model, load_model
 from ssl_core.runs.parts import split_data
@@ -82,6 +82,7 @@ def finetune_run(
     batch_size: int,
     views: str | None,
     device: torch.device,
+    labelled_records: int | None = None,
     source: Source | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
@@ -93,6 +94,7 @@ def finetune_run(
     with process_group(device):
         split = split_data(domain, data, source)
         train, heldout = labelled(split.train), labelled(split.heldout)
+        train = Subset(train, few_rows(len(train), labelled_records))
         if len(train) == 0 or len(heldout) == 0:
             raise UserError(
                 f"data: fine-tuning needs labelled records on both sides, found {len(train)} to "
@@ -103,11 +105,11 @@ def finetune_run(
         probe = linear_probe(bank.features, bank.labels, seed=recipe.train.seed)
         before = _accuracy(model, heldout, probe.weight, probe.bias, probe.classes)
         method = Classifier(model.encoder, _policy(domain, recipe, model, views), probe=probe)
-        settings = _settings(recipe, steps=steps, batch_size=min(batch_size, len(train)))
+        settings = finetune_settings(recipe, steps=steps, batch_size=min(batch_size, len(train)))
         optimizer = recipes.Optimizer(lr=lr, layer_decay=layer_decay, clip=1.0)
         result = fit(
             method,
-            _loader(train, model, recipe, settings, out, device),
+            finetune_loader(train, model.reader, recipe, settings, out, device),
             train=settings,
             optimizer=optimizer,
             out=out,
@@ -122,6 +124,12 @@ def finetune_run(
         if rank() == 0:
             _write(out, model, method, found)
     return found
+
+
+def few_rows(count: int, wanted: int | None, *, seed: int = 0) -> np.ndarray:
+    """At most `wanted` of `count` rows, spread by a keyed permutation, in order."""
+    chosen = count if wanted is None else min(count, wanted)
+    return np.sort(shuffled(np.arange(chosen), max(1, count), "labelled records", seed))
 
 
 def labelled(source: Source) -> Subset:
@@ -142,27 +150,29 @@ def _policy(domain: Domain, recipe: recipes.Recipe, model: Model, views: str | N
     return domain.create_views(name, model.reader.spec, kept)
 
 
-def _settings(recipe: recipes.Recipe, *, steps: int, batch_size: int) -> recipes.Train:
+def finetune_settings(recipe: recipes.Recipe, *, steps: int, batch_size: int) -> recipes.Train:
+    """The run's engine settings for a short training without accumulation."""
     size = max(world_size(), batch_size - batch_size % world_size())
     return recipe.train.model_copy(
         update={"steps": steps, "batch_size": size, "accumulate": 1, "save_every": max(1, steps)}
     )
 
 
-def _loader(
+def finetune_loader(
     train: Source,
-    model: Model,
+    reader: Reader,
     recipe: recipes.Recipe,
     settings: recipes.Train,
     out: Path,
     device: torch.device,
 ) -> Loader:
+    """Batches of `train` as the run's data options read them."""
     stream = Stream(
         len(train), settings.batch_size, seed=settings.seed, rank=rank(), world=world_size()
     )
     return Loader(
         train,
-        model.reader,
+        reader,
         stream,
         device=device,
         workers=recipe.data.workers,

@@ -25,6 +25,7 @@ from ssl_core.evaluation.projection import plane
 from ssl_core.evaluation.rivals import Evaluator, Rival
 from ssl_core.files import atomic_folder, atomic_write, read_json, to_json, write_json
 from ssl_core.recipe import Recipe
+from ssl_core.registry import Registry, check_options
 from ssl_core.rng import shuffled
 from ssl_core.runs.config import differences, save_recipe
 from ssl_core.runs.folder import Run, locate
@@ -283,12 +284,25 @@ def _finish(
         "evaluation_seconds": time.perf_counter() - began,
         "versions": versions(domain.package.replace("_", "-"), *domain.libraries),
     }
-    summary["verdict"] = verdict(summary)
+    summary["more"] = _more(run, recipe, domain, evaluator.device)
+    words = [found["words"] for found in summary["more"].values() if "words" in found]
+    summary["verdict"] = " ".join([verdict(summary), *words])
     rows = evaluator.few(ROWS)
     if rows is not None:
         write_pictures(run, domain, parts, rows, seed=recipe.train.seed)
     write_json(run.summary_file, summary)
     write_report(run)
+
+
+def _more(run: Run, recipe: Recipe, domain: Domain, device: torch.device) -> dict[str, Any]:
+    """What the recipe asks its domain to measure besides."""
+    known = Registry("evaluation.more", domain.measures)
+    found: dict[str, Any] = {}
+    for name, options in recipe.evaluation.more.items():
+        function = known.load(name)
+        check_options(f"evaluation.more {name}", function, options, positional=2)
+        found[name] = function(run, domain, device=device, **options)
+    return found
 
 
 def note_corrupt(run: Run, found: Mapping[str, str]) -> None:
