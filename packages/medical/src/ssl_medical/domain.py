@@ -28,6 +28,11 @@ class MedicalDomain(Domain):
     package = "ssl_medical"
     sample_kind = "scans"
     libraries = ("monai", "nibabel", "pydicom", "pynrrd")
+    tasks = Registry("task", {"segmentation": "ssl_medical.segmentation.run:segment_run"})
+    measures = Registry(
+        "evaluation.more",
+        {"few_label_dice": "ssl_medical.segmentation.few_labels:few_label_dice"},
+    )
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(

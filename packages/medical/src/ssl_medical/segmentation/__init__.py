@@ -1,0 +1,1 @@
+"""Segmentation on a pretrained encoder: labelled blocks, a dense network, Dice and HD95."""

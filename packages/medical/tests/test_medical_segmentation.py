@@ -1,0 +1,143 @@
+"""Segmentation: the same voxels for scan and labels, known scores, a run from end to end."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ssl_medical
+from ssl_core.batch import Batch
+from ssl_core.errors import UserError
+from ssl_core.recipe import Data
+from ssl_core.rng import Rng
+from ssl_medical.blocks import Blocks
+from ssl_medical.domain import MEDICAL
+from ssl_medical.encoders.create import create_encoder
+from ssl_medical.prepare import SCALE
+from ssl_medical.reader import ReaderOptions, VolumeReader
+from ssl_medical.segmentation.labelled import (
+    LabelledReader,
+    classes_of,
+    labelled_views,
+    with_masks,
+)
+from ssl_medical.segmentation.network import Segmenter, predict, scores
+
+TINY = {
+    "views.size": 16, "encoder.widths": [4, 8], "method.hidden": 16, "method.dim": 8,
+    "data.workers": 0, "evaluation.more": {},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("phantoms") / "scans"
+    ssl_medical.write_samples(path, count=16)
+    return path
+
+
+@pytest.fixture(scope="module")
+def labelled(folder):
+    source = with_masks(MEDICAL.open(Data(path=str(folder))))
+    return source, LabelledReader(VolumeReader.fit(source, ReaderOptions(crop=False)))
+
+
+def test_labels_lie_on_the_voxels_they_name(labelled) -> None:
+    source, reader = labelled
+    for row in (0, 3, 5):
+        scan, labels = reader.pair(source[row])
+        assert scan.shape == labels.shape == (1, 32, 32, 32)
+        assert set(np.unique(labels)) <= set(range(7))
+        air, body = scan[labels == 0] / SCALE, scan[labels > 0] / SCALE
+        assert air.mean() < 0.15 < body.mean(), "outside the body is dark"
+    assert classes_of(source, reader) == 7
+
+
+def test_views_place_scan_and_labels_alike() -> None:
+    """Labels that equal the intensities must still do so in a view without intensity changes."""
+    spec = {"channels": 1, "axes": 3, "block": [16, 16, 16], "spacing": [1.0, 1.0, 1.0],
+            "mean": [0.0], "std": [1.0]}  # fmt: skip
+    steps = torch.arange(16) // 4
+    data = (steps[:, None, None] + steps[None, :, None] + steps[None, None, :]).expand(
+        2, 1, -1, -1, -1
+    )
+    both = torch.cat([data * 1000, data], dim=1).to(torch.int16)
+    zeros = torch.zeros(2, 3, dtype=torch.int64)
+    batch = Batch(Blocks(both, zeros, zeros + 16), torch.arange(2), torch.arange(2))
+    views = labelled_views(spec, [8, 8, 8])
+    from dataclasses import replace
+
+    from ssl_medical.views.intensity import NEUTRAL
+
+    (view,) = replace(views, intensity=NEUTRAL)(batch, Rng.at(0, 0, batch.ids))
+    seen = view.data[:, 0] * SCALE / 1000
+    close = (seen - view.params["labels"]).abs() < 0.51
+    assert close.float().mean() > 0.9
+    assert view.params["labels"].max() > 4
+
+
+def test_scores_of_known_predictions(labelled, monkeypatch) -> None:
+    source, reader = labelled
+    encoder = create_encoder("resnet_nano", reader.spec, widths=(4, 8))
+    views = labelled_views(reader.spec, [16, 16, 16])
+    method = Segmenter(encoder, views, classes=7)
+
+    def told(answer):
+        monkeypatch.setattr("ssl_medical.segmentation.network.predict", answer)
+        return scores(method, source, reader, views, torch.device("cpu"))
+
+    truth = [torch.from_numpy(reader.pair(source[i])[1][0]).long() for i in range(len(source))]
+    turn = iter(truth)
+    perfect = told(lambda *_: next(turn))
+    assert perfect["dice"] == 1
+    assert perfect["hd95"] == 0
+    turn = iter([x.roll(1, 0) for x in truth])
+    shifted = told(lambda *_: next(turn))
+    assert 0.4 < shifted["dice"] < 0.97
+    assert shifted["hd95_classes"][0] == pytest.approx(3.0, abs=0.5), "one voxel of 3 mm"
+    empty = told(lambda *_: torch.zeros(32, 32, 32, dtype=torch.int64))
+    assert empty["dice"] == 0
+    assert empty["hd95"] is None
+
+
+def test_windows_cover_scans_of_any_size(labelled) -> None:
+    _, reader = labelled
+    views = labelled_views(reader.spec, [16, 16, 16])
+    method = Segmenter(create_encoder("unet_nano", reader.spec, widths=(4, 8)), views, classes=3)
+    scan = np.zeros((1, 20, 33, 9), np.int16)
+    assert predict(method.eval(), scan, views, torch.device("cpu")).shape == (20, 33, 9)
+    views = labelled_views(reader.spec | {"axes": 2}, [16, 16])
+    spec = {"channels": 1, "axes": 2}
+    method = Segmenter(create_encoder("resnet_nano", spec, widths=(4, 8)), views, classes=3)
+    assert predict(method.eval(), scan, views, torch.device("cpu")).shape == (20, 33, 9)
+
+
+def test_a_run_is_finetuned_for_segmentation(folder, tmp_path) -> None:
+    run = ssl_medical.pretrain(
+        data=str(folder), method="simclr", out=str(tmp_path / "run"), steps=2, batch_size=8,
+        settings=TINY, progress=False,
+    )  # fmt: skip
+    found = ssl_medical.finetune(
+        run, task="segmentation", steps=40, batch_size=4, lr=1e-2, labelled=4, progress=False
+    )
+    assert found["labelled"] == 4
+    assert found["dice_classes"][0] > 0.5, "the body is easy"
+    assert found["scans"] == 4
+    out = Path(found["out"])
+    assert (out / "head.safetensors").is_file()
+    assert json.loads((out / "summary.json").read_text())["dice"] == pytest.approx(found["dice"])
+    with pytest.raises(UserError, match="did you mean 'segmentation'"):
+        ssl_medical.finetune(run, task="segmentaton")
+
+
+def test_few_labels_are_compared_with_scratch(folder, tmp_path) -> None:
+    more = {"few_label_dice": {"volumes": 2, "seeds": 1, "steps": 2, "batch_size": 2, "tested": 2}}
+    run = ssl_medical.pretrain(
+        data=str(folder), method="simclr", out=str(tmp_path / "run"), steps=2, batch_size=8,
+        settings=TINY | {"evaluation.more": more}, progress=False,
+    )  # fmt: skip
+    found = run.summary["more"]["few_label_dice"]
+    assert len(found["each"]["scratch"]) == 1
+    assert "labelled scans" in run.summary["verdict"]
