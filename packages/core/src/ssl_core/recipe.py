@@ -90,6 +90,8 @@ class Train(_Section):
     allow: tuple[str, ...] = ()
     """Names of what may differ from the saved run when it is continued (data, batch_size, seed,
     steps... or any key of the recipe); otherwise a changed run is refused."""
+    stall_timeout: float = Field(1800, gt=0)
+    """Seconds without word from a rank after which the others give up and may be restarted."""
     max_skipped: int = Field(10, ge=1)
     """Abort after this many non-finite steps in a row."""
 

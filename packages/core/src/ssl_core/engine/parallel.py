@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,16 +37,21 @@ def choose_device(name: str) -> torch.device:
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """Joins the launcher's processes for the duration; does nothing in a world of one."""
+def process_group(device: torch.device, *, timeout: float = 1800) -> Iterator[None]:
+    """Joins the launcher's processes for the duration; does nothing in a world of one.
+
+    A rank that hears nothing from another for `timeout` seconds raises, and the launcher starts
+    all of them again.
+    """
     if launched_world() == 1 or dist.is_initialized():
         yield
         return
+    limit = datetime.timedelta(seconds=timeout)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        dist.init_process_group("cpu:gloo,cuda:nccl", device_id=device)
+        dist.init_process_group("cpu:gloo,cuda:nccl", device_id=device, timeout=limit)
     else:
-        dist.init_process_group("gloo")
+        dist.init_process_group("gloo", timeout=limit)
     try:
         yield
     finally:

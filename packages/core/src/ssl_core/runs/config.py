@@ -292,6 +292,7 @@ HARMLESS = frozenset(
         "train.save_every",
         "train.keep",
         "train.allow",
+        "train.stall_timeout",
         "evaluation.probe",
     }
 )

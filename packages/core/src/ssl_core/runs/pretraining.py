@@ -51,7 +51,7 @@ def train(
     launcher every rank calls this; only rank 0 evaluates and writes.
     """
     device = choose_device(recipe.train.device)
-    with process_group(device):
+    with process_group(device, timeout=recipe.train.stall_timeout):
         run = claim(recipe, out)
         if run.finished:
             return run
