@@ -13,7 +13,7 @@ from ssl_core.data.stream import Stream
 from ssl_core.encoder import Features
 from ssl_core.engine.checkpoint import Checkpoints
 from ssl_core.engine.fit import fit
-from ssl_core.engine.parallel import compile_encoder
+from ssl_core.engine.parallelize import compile_encoder
 from ssl_core.errors import Preempted, TrainingAborted, UserError
 from ssl_core.methods.byol import BYOL
 from ssl_core.methods.simclr import SimCLR

@@ -21,7 +21,7 @@ from ssl_core.distributed import all_mean, rank, world_size
 from ssl_core.encoder import Features
 from ssl_core.engine.gradient_cache import GradientCache
 from ssl_core.engine.gradients import Accumulation
-from ssl_core.engine.parallel import replicate
+from ssl_core.engine.parallelize import parallelize
 from ssl_core.errors import UserError
 from ssl_core.methods.base import Loss, Method
 from ssl_core.methods.dino import DINO
@@ -98,7 +98,8 @@ def gradients(name, accumulate, encoder=None):
     method.before_step(3, 10)
     train = recipe.Train(batch_size=ROWS, accumulate=accumulate)
     maker = GradientCache if accumulate > 1 else Accumulation
-    compute = maker(replicate(method), method, train)
+    model = parallelize(method, train, recipe.Optimizer(), torch.device("cpu"))
+    compute = maker(model, method, train)
     data = torch.randn(ROWS, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     own = torch.arange(ROWS).chunk(world_size())[rank()]
     batches = iter([Batch(data[i], i + 100, i) for i in own.chunk(accumulate)])

@@ -51,6 +51,7 @@ def pretrain(
     source: Source | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
+    track: Sequence[str] = (),
 ) -> Run:
     """Pretrains an encoder and returns the finished run.
 
@@ -62,6 +63,7 @@ def pretrain(
         out: the run folder. If it holds an unfinished run of the same recipe, that continues; if
             a finished one, that is returned.
         progress: a progress line on stderr; by default when stderr is a terminal.
+        track: "tensorboard", "wandb" or both: where log records go beside `metrics.jsonl`.
 
     Raises `UserError` before any long work when a name, key or value is wrong.
     """
@@ -81,7 +83,7 @@ def pretrain(
     )
     target = None if out is None else Path(out)
     watchers = [*callbacks, *progress_callbacks(progress)]
-    return train(found, built, out=target, source=source, callbacks=watchers)
+    return train(found, built, out=target, source=source, callbacks=watchers, track=track)
 
 
 def build_recipe(

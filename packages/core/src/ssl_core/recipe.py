@@ -80,9 +80,17 @@ class Train(_Section):
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Over several ranks: whole copies (ddp), or parameters split block by block (fsdp)."""
+    shard: int | None = Field(None, ge=1)
+    """With fsdp, split over this many ranks and replicate beyond; None: over all."""
+    checkpointing: bool = False
+    """Run every block again in the backward pass instead of keeping its activations."""
     deterministic: bool = True
     """Bit-identical repeats on one kind of hardware."""
     channels_last: bool = True
+    profile: int = Field(0, ge=0)
+    """Steps to trace with torch's profiler, into RUN/profile/trace.json."""
     log_every: int = Field(20, ge=1)
     save_every: int = Field(500, ge=1)
     keep: int = Field(2, ge=1)

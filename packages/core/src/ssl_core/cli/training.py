@@ -21,8 +21,15 @@ progress_option = click.option(
 @command
 @recipe_options
 @click.option("--out", help="Run folder; default: the next free one below runs/.")
+@click.option(
+    "--track",
+    multiple=True,
+    type=click.Choice(["tensorboard", "wandb"]),
+    help="Also log there (needs ssl-core[tracking]); may be repeated.",
+)
+@click.option("--profile", is_flag=True, help="Trace a few steps into RUN/profile/trace.json.")
 @progress_option
-def pretrain(app: App, screen: Screen, **options: Any) -> None:
+def pretrain(app: App, screen: Screen, *, profile: bool, **options: Any) -> None:
     """Train an encoder without labels.
 
     Ends with a comparison to raw input and the untrained encoder. The same command in the same
@@ -31,6 +38,8 @@ def pretrain(app: App, screen: Screen, **options: Any) -> None:
     from ssl_core import api
     from ssl_core.runs.folder import Run
 
+    if profile:
+        options["settings"] = [*options["settings"], "train.profile=5"]
     out = options["out"]
     if out is not None and Run(Path(out)).finished:
         screen.say(f"{out} is finished; this is its outcome. Give another --out to train again.")

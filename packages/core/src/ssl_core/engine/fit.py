@@ -25,15 +25,17 @@ from ssl_core.engine.checkpoint import Checkpoints
 from ssl_core.engine.gradient_cache import GradientCache
 from ssl_core.engine.gradients import Accumulation
 from ssl_core.engine.guard import BatchNormGuard, SkipCounter
+from ssl_core.engine.health import judge, measure_health
 from ssl_core.engine.metrics import MetricsFile, Window
 from ssl_core.engine.optim import build_optimizer, set_schedule
-from ssl_core.engine.parallel import compile_encoder, replicate
+from ssl_core.engine.parallelize import parallelize
 from ssl_core.engine.precision import channels_last, numerics
 from ssl_core.engine.saver import Saver
+from ssl_core.engine.shards import full
 from ssl_core.engine.signals import StopSignals
+from ssl_core.engine.tracing import Tracer
 from ssl_core.engine.vote import Vote
 from ssl_core.errors import Preempted
-from ssl_core.evaluation.geometry import effective_rank
 from ssl_core.methods.base import Method, Step
 
 _log = logging.getLogger("ssl_core")
@@ -92,9 +94,10 @@ def fit(
     """
     device = torch.device(device)
     method.to(device)
-    if train.channels_last:
+    if train.channels_last and train.parallel != "fsdp":  # FSDP splits plain rows only
         channels_last(method)
     method.train()
+    model = parallelize(method, train, optimizer, device)
     opt = build_optimizer(method, optimizer)
     parameters = [p for group in opt.param_groups for p in group["params"]]
     checkpoints = Checkpoints(out / "checkpoints", keep=train.keep)
@@ -103,9 +106,6 @@ def fit(
     )
     meta = checkpoints.load_newest(method, opt, identity=identity, allow=train.allow)
     start = meta.step if meta else 0
-    model = replicate(method)
-    if train.compile:
-        compile_encoder(method.encoder)
     cached = train.accumulate > 1 and method.batch_coupled
     gradients = (GradientCache if cached else Accumulation)(model, method, train)
 
@@ -118,7 +118,8 @@ def fit(
     window, record, began = Window(), {}, time.perf_counter()
 
     saver, vote = Saver(checkpoints, identity), Vote(3)
-    closing = _closing(saver, metrics, *watchers)
+    tracer = Tracer(out / "profile", train.profile if main else 0)
+    closing = _closing(saver, tracer, metrics, *watchers)
     with numerics(train.deterministic, device), StopSignals() as stop, closing:
         for watcher in watchers:
             watcher.on_start(start, train.steps)
@@ -129,7 +130,7 @@ def fit(
             guard.remember()
             loss, waited = gradients(batches, step)
 
-            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+            norm = full(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
             finite = norm.isfinite()  # gradients are averaged over ranks, so all ranks agree
             if optimizer.clip is not None:
                 nn.utils.clip_grads_with_norm_(parameters, optimizer.clip, norm)
@@ -138,6 +139,7 @@ def fit(
             guard.restore_unless(finite)
             method.after_step(Step(step, train.steps, finite))
             skips.count(finite)
+            tracer.step()
 
             done = step + 1
             window.add(loss, norm, samples=train.batch_size, waited=waited)
@@ -149,12 +151,12 @@ def fit(
                 record = {"step": done, "steps": train.steps, **window.close()}
                 record["lr"] = opt.param_groups[0]["lr"]
                 record["skipped"] = int(skips.total)
-                if method.monitored is not None:
-                    record["effective_rank"] = effective_rank(method.monitored)
+                record |= measure_health(method)
                 if scored is not None:
                     held_out = record["score"] = scored(method.backbone)
                     method.train()
                 if metrics is not None:
+                    record["verdict"] = judge([*metrics.records, record])
                     metrics.write(record)
                 for watcher in watchers:
                     watcher.on_log(record)

@@ -12,6 +12,7 @@ generator states instead. Nothing below knows the method.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ssl_core import recipe
@@ -42,6 +44,7 @@ class GradientCache:
         self.model = model
         self.method = method
         self.train = train
+        self._split = isinstance(method, FSDPModule)
         self._parameters = [p for p in method.parameters() if p.requires_grad]
 
     def __call__(self, batches: Iterator[Batch], step: int) -> tuple[Loss, float]:
@@ -57,16 +60,18 @@ class GradientCache:
 
         whole = [_leaf(torch.cat(parts)) for parts in zip(*map(_tensors, cached), strict=True)]
         cached_reps = _with_tensors(cached[0], iter(whole))
-        with autocast(held[0].ids.device, self.train.precision):
-            loss = self.method.loss(cached_reps)
-        loss.total.backward()
+        with synchronised(self.model, last=False) if self._split else contextlib.nullcontext():
+            with autocast(held[0].ids.device, self.train.precision):
+                loss: Loss = self.method.loss(cached_reps)
+            loss.total.backward()
 
         pieces = [
             [None] * len(held) if x.grad is None else x.grad.split([len(b) for b in held])
             for x in whole
         ]
         for micro, batch in enumerate(held):
-            with synchronised(self.model, last=micro == len(held) - 1):
+            last = micro == len(held) - 1 or not self._split
+            with synchronised(self.model, last=last):
                 outputs = _tensors(self._encode(batch, step, micro))
                 pairs = [
                     (output, grads[micro])
@@ -74,7 +79,7 @@ class GradientCache:
                     if output.requires_grad and grads[micro] is not None
                 ]
                 torch.autograd.backward([o for o, _ in pairs], [g for _, g in pairs])
-        if not hasattr(self.model, "set_requires_gradient_sync"):
+        if not self._split:
             average_gradients(self._parameters)
         return loss, waited
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
-from ssl_core.distributed import all_mean
+from ssl_core.distributed import all_mean, rank, world_size
 from ssl_core.files import atomic_write, to_json
 from ssl_core.methods.base import Loss
 
@@ -51,8 +52,24 @@ class Window:
         out["samples_per_second"] = self._samples / seconds
         out["step_ms"] = 1000 * seconds / max(1, self._count)
         out["data_wait"] = self._waited / seconds
+        out |= _spread(out["step_ms"], out["data_wait"])
         self.__init__()  # type: ignore[misc]
         return out
+
+
+def _spread(step_ms: float, data_wait: float) -> dict[str, float]:
+    """Between ranks: fastest and slowest step, and who waits longest for data; empty for one."""
+    if world_size() == 1:
+        return {}
+    table = torch.zeros(world_size(), 2, dtype=torch.float64)
+    table[rank()] = torch.tensor([step_ms, data_wait])
+    dist.all_reduce(table)
+    return {
+        "step_ms_min": float(table[:, 0].min()),
+        "step_ms_max": float(table[:, 0].max()),
+        "data_wait_max": float(table[:, 1].max()),
+        "slowest_rank": int(table[:, 1].argmax()),
+    }
 
 
 class MetricsFile:
@@ -64,11 +81,16 @@ class MetricsFile:
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if _step(line) <= after]
             atomic_write(path, "".join(f"{line}\n" for line in kept))
+        self.records: list[dict[str, Any]] = []
+        """All records of the run so far."""
+        if path.exists():
+            self.records = [json.loads(line) for line in kept]
         self._file = path.open("ab", buffering=0)
         self._unwritten = b""
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends one record. On a full disk it is kept for later, with a warning."""
+        self.records.append(record)
         warned = bool(self._unwritten)
         self._unwritten += (to_json(record) + "\n").encode()
         try:

@@ -1,4 +1,4 @@
-"""Process groups and replication, applied in one readable place."""
+"""Processes: how many a launcher started, their devices, the group they form."""
 
 from __future__ import annotations
 
@@ -9,11 +9,8 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from ssl_core.errors import UserError
-from ssl_core.networks.batchnorm import convert_batchnorm
 
 
 def launched_world() -> int:
@@ -56,31 +53,6 @@ def process_group(device: torch.device, *, timeout: float = 1800) -> Iterator[No
         yield
     finally:
         dist.destroy_process_group()
-
-
-def replicate(method: nn.Module) -> nn.Module:
-    """The module to call in the training loop: gradients averaged over replicas.
-
-    Batch norm becomes cross-replica first, so that statistics are those of the global batch.
-    """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return method
-    convert_batchnorm(method)
-    return DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
-
-
-def compile_encoder(encoder: nn.Module) -> None:
-    """Compiles an encoder in place; names of parameters stay the same.
-
-    A transformer is compiled block by block: every block shares one compiled graph, warm-up is
-    short, and both `forward` and a masked method's `encode` run through it.
-    """
-    lists = [m for m in encoder.modules() if isinstance(m, nn.ModuleList)]
-    repeated = [m for m in lists if len(m) > 1 and len({type(child) for child in m}) == 1]
-    for block in (child for blocks in repeated for child in blocks):
-        block.compile()
-    if not repeated:
-        encoder.compile()
 
 
 def barrier() -> None:

@@ -64,6 +64,8 @@ class Method(nn.Module, ABC):
         self.progress = (0, 1)
         self.monitored: Tensor | None = None
         """Pooled features `[b, D]` of the newest forward, for representation health."""
+        self.monitored_pair: tuple[Tensor, Tensor] | None = None
+        """Those of two views of the same samples, row by row."""
 
     @property
     def backbone(self) -> nn.Module:
@@ -123,7 +125,10 @@ class Method(nn.Module, ABC):
                 members, _split(whole, [len(views[i]) for i in members]), strict=True
             ):
                 out[i] = part
-        return [features for features in out if features is not None]
+        found = [features for features in out if features is not None]
+        if len(found) > 1 and found[0].pooled.shape == found[1].pooled.shape:
+            self.monitored_pair = found[0].pooled.detach(), found[1].pooled.detach()
+        return found
 
 
 def _joined(views: Sequence[View]) -> tuple[Any, Rng]:

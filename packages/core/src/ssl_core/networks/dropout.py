@@ -23,6 +23,12 @@ def dropout_keys(rng: Rng) -> Iterator[None]:
         _KEYS.reset(token)
 
 
+def same_keys() -> contextlib.AbstractContextManager[None]:
+    """A context with the keys of now, for work that is done again later (recomputed blocks)."""
+    rng = _KEYS.get()
+    return contextlib.nullcontext() if rng is None else dropout_keys(rng)
+
+
 def current_keys(rows: int) -> Rng:
     """The keys of the rows being encoded; `RuntimeError` outside `dropout_keys`."""
     rng = _KEYS.get()

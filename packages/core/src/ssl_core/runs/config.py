@@ -289,6 +289,7 @@ HARMLESS = frozenset(
         "data.cache",
         "data.cache_bytes",
         "train.log_every",
+        "train.profile",
         "train.save_every",
         "train.keep",
         "train.allow",

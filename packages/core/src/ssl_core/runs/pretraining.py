@@ -18,7 +18,9 @@ from ssl_core.batch import Reader, Source
 from ssl_core.data import Loader, Stream
 from ssl_core.distributed import rank, world_size
 from ssl_core.domain import Domain
+from ssl_core.engine.checkpoint import Checkpoints
 from ssl_core.engine.fit import Callback, FitResult, fit
+from ssl_core.engine.health import judge
 from ssl_core.engine.parallel import barrier, choose_device, process_group
 from ssl_core.errors import Preempted, UserError
 from ssl_core.evaluation.projection import plane
@@ -32,7 +34,8 @@ from ssl_core.runs.folder import Run, locate
 from ssl_core.runs.parts import Parts, Split, build_parts, fitted_reader, split_data
 from ssl_core.runs.picturing import ROWS, write_pictures
 from ssl_core.runs.summary import compare, measure, verdict, versions
-from ssl_core.tensors import write_tensors
+from ssl_core.runs.tracking import trackers
+from ssl_core.tensors import read_tensors, write_tensors
 
 _MAP_POINTS = 600
 
@@ -44,6 +47,7 @@ def train(
     out: Path | None = None,
     source: Source | None = None,
     callbacks: Sequence[Callback] = (),
+    track: Sequence[str] = (),
 ) -> Run:
     """Trains what is left to train in `out`, evaluates, writes summary and report.
 
@@ -61,6 +65,7 @@ def train(
         evaluator = make_evaluator(recipe, split, parts, device)
         main = rank() == 0
         baselines = _baselines(run, evaluator, parts, split) if main else None
+        sinks = trackers(track, run, recipe) if main else []
         try:
             result = fit(
                 parts.method,
@@ -72,14 +77,24 @@ def train(
                 identity={"data": split.train.fingerprint()},
                 score=evaluator.score_of if recipe.evaluation.every else None,
                 score_every=recipe.evaluation.every,
-                callbacks=callbacks,
+                callbacks=[*callbacks, *sinks],
             )
         except Preempted as stop:
             command = f"ssl-{domain.name} resume {run.path}"
             raise Preempted(f"{stop}; continue with `{command}`") from stop
         if baselines is not None:
+            if recipe.train.parallel == "fsdp" and world_size() > 1:
+                parts = _whole(domain, recipe, reader, run)
             _finish(run, recipe, parts, evaluator, baselines, result, domain)
     return run
+
+
+def _whole(domain: Domain, recipe: Recipe, reader: Reader, run: Run) -> Parts:
+    """Networks in one piece, with the final weights: those that trained are split over ranks."""
+    parts = build_parts(domain, recipe, reader)
+    newest = Checkpoints(run.checkpoints).path(recipe.train.steps)
+    parts.method.backbone.load_state_dict(read_tensors(newest / "model.safetensors"))
+    return parts
 
 
 def claim(recipe: Recipe, out: Path | None) -> Run:
@@ -274,6 +289,7 @@ def _finish(
         "wall_seconds": result.wall_seconds,
         **compare(evaluator, trained, baselines.raw, baselines.untrained, measured),
         "skipped": result.skipped,
+        "health": judge(run.metrics()),
         "corrupt": len(run.corrupt()),
         "parameters": count_parameters(backbone),
         "seed": recipe.train.seed,

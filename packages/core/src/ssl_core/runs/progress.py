@@ -17,6 +17,14 @@ KNOWN = frozenset(
         "lr",
         "samples_per_second",
         "step_ms",
+        "step_ms_min",
+        "step_ms_max",
+        "data_wait_max",
+        "slowest_rank",
+        "feature_std",
+        "uniformity",
+        "alignment",
+        "verdict",
         "data_wait",
         "effective_rank",
         "grad_norm",
@@ -42,6 +50,8 @@ def describe(record: Mapping[str, Any]) -> str:
         texts.append(f"score {record['score']:.4f}")
     if record.get("skipped"):
         texts.append(f"{record['skipped']} skipped")
+    if record.get("verdict", "healthy") != "healthy":
+        texts.append(record["verdict"])
     return " · ".join(texts)
 
 

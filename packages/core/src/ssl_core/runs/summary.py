@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+from ssl_core.engine.health import COLLAPSED_STD
 from ssl_core.evaluation.rivals import KNN, RANK, VIEWS, Evaluator, Rival
 
-# Below this spread (1 is isotropic, 0 constant) rows differ by rounding, not by content.
-COLLAPSED_STD = 0.02
 SCORE_WORDS = {
     KNN: "k-NN accuracy",
     VIEWS: "view retrieval R@1",

@@ -1,0 +1,82 @@
+"""Is the representation healthy? Numbers for the log, and a verdict in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ssl_core.evaluation.geometry import alignment, effective_rank, feature_std, uniformity
+from ssl_core.methods.base import Method
+
+COLLAPSED_STD = 0.02
+"""Below this spread (1 is isotropic, 0 constant) rows differ by rounding, not by content."""
+COLLAPSED_RANK = 1.05
+ROWS = 512
+"""Rows the pairwise numbers are taken from: enough to tell, cheap beside a step."""
+STILL_FALLING = 0.1
+"""Undertrained: the last fifth of the log brought more than this share of the whole descent."""
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def measure_health(method: Method) -> dict[str, float]:
+    """Effective rank, spread, uniformity of the newest features; alignment of two views.
+
+    Features are those before any head. Costs a copy to the host: for log points only.
+    """
+    features = method.monitored
+    if features is None or len(features) < 2:
+        return {}
+    features = features.float()
+    out = {
+        "effective_rank": effective_rank(features),
+        "feature_std": feature_std(features),
+        "uniformity": uniformity(features[:ROWS]),
+    }
+    if method.monitored_pair is not None:
+        first, second = (_few(x) for x in method.monitored_pair)
+        out["alignment"] = alignment(first, second)
+    return out
+
+
+def _few(x: Tensor) -> Tensor:
+    return x[:ROWS].float()
+
+
+def judge(records: Records) -> str:
+    """ "healthy", "collapsing since step N: why", or "undertrained: why", from the log so far.
+
+    Training is judged undertrained only at its end. A record without the numbers is passed over.
+    """
+    since = _collapsed_since(records)
+    if since is not None:
+        why = (
+            f"spread {since['feature_std']:.3f} of 1, effective rank {since['effective_rank']:.1f}"
+        )
+        return f"collapsing since step {since['step']}: {why}"
+    losses = [record["loss"] for record in records if record.get("loss") is not None]
+    ended = bool(records) and records[-1]["step"] == records[-1]["steps"]
+    if ended and len(losses) >= 10:
+        fifth = len(losses) // 5
+        first, before, last = (
+            sum(part) / len(part)
+            for part in (losses[:fifth], losses[-2 * fifth : -fifth], losses[-fifth:])
+        )
+        if before - last > STILL_FALLING * (first - last) > 0:
+            share = 100 * (before - last) / (first - last)
+            return f"undertrained: the last fifth of the run brought {share:.0f} % of the descent"
+    return "healthy"
+
+
+def _collapsed_since(records: Records) -> Mapping[str, Any] | None:
+    """The first of the unbroken row of collapsed records at the end."""
+    found = None
+    for record in reversed(records):
+        if record.get("feature_std") is None:
+            continue
+        if record["feature_std"] >= COLLAPSED_STD and record["effective_rank"] >= COLLAPSED_RANK:
+            break
+        found = record
+    return found
