@@ -18,7 +18,12 @@ __getattr__, __all__ = surface(
     "ssl_audio.domain:AUDIO",
     {
         "AudioReader": "ssl_audio.reader:AudioReader",
+        "abx_error": "ssl_audio.probes:abx_error",
         "decode_audio": "ssl_audio.decode:decode_audio",
+        "detect_events": "ssl_audio.probes:detect_events",
+        "embed_frames": "ssl_audio.frames:embed_frames",
+        "log_mel": "ssl_audio.features:log_mel",
+        "mean_average_precision": "ssl_audio.probes:mean_average_precision",
         "write_samples": "ssl_audio.samples:write_samples",
     },
 )
