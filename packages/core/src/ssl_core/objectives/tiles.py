@@ -236,7 +236,7 @@ class _Scratch:
             block = p[low - first - rows.start : high - first - rows.start]
             block = block[:, low - columns.start : high - columns.start]
             if group == 1:
-                block.fill_diagonal_(0)
+                block.diagonal().zero_()
             else:
                 runs = block.unflatten(0, (-1, group)).unflatten(2, (-1, group))  # [n, g, n, g]
                 runs.diagonal(dim1=0, dim2=2).zero_()

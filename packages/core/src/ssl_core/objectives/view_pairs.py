@@ -148,7 +148,8 @@ class _PairCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         scale = upstream[0]
         # These gradients are as large as the logits: a copy scaled by one would double the peak.
-        as_is = scale.device.type == "cpu" and scale.item() == 1
+        readable = scale.device.type == "cpu" and not torch.compiler.is_compiling()
+        as_is = readable and scale.item() == 1
         grads = [g if g is None or as_is else g * scale for g in ctx.saved_tensors]
         tables, students = grads[: ctx.tables], grads[ctx.tables :]
         return None, None, *tables, *[None] * ctx.teachers, *students
