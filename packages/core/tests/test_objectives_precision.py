@@ -131,8 +131,9 @@ def test_no_global_random_state_is_used(name):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+# How many tokens are hidden is known only at run time: `ibot_patches` splits the graph.
 @pytest.mark.slow  # importing the compiler alone takes as long as all other tests here
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "ibot_patches"])
 def test_compiles_without_a_graph_break(name):
     eager, traced = pair(torch.float32), pair(torch.float32)
     want = LOSSES[name](*eager)

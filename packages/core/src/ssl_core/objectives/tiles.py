@@ -32,10 +32,10 @@ KEPT = {"cpu": 2**22}
 def fits(temperature: float | Tensor, dtype: torch.dtype) -> float | None:
     """1 / T where exp(-2 / T) is a normal number of `dtype` with room to spare, else None.
 
-    None as well where reading a temperature would wait for a device.
+    None as well where reading a temperature would wait for a device or break a traced graph.
     """
     if isinstance(temperature, Tensor):
-        if temperature.device.type != "cpu":
+        if temperature.device.type != "cpu" or torch.compiler.is_compiling():
             return None
         temperature = float(temperature.detach())
     largest = 1 / temperature
