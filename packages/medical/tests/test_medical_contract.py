@@ -28,6 +28,17 @@ CASES = [
     MethodCase("simmim", "mae", options={"mask_unit": 1}, **SMALL, **VIT),
     MethodCase("spark", "mae", options={"decoder_dim": 8}, **SMALL, **RESNET),
     MethodCase("rotation", "mae", **SMALL, **RESNET),
+    MethodCase("models_genesis", "restore", **SMALL, **UNET),
+    MethodCase(
+        "global_local",
+        "slices",
+        options={"hidden": 16, "dim": 8, "local_dim": 4},
+        view_options={"size": 16},
+        encoder="unet_nano",
+        encoder_options={"widths": (4, 8), "dim": 4, "axes": 2},
+    ),
+    MethodCase("voco", "voco", options=HEAD, view_options={"size": 8, "grid": (2, 2, 1)}, **RESNET),
+    MethodCase("swin_unetr", "cutouts", options={"dim": 8}, **SMALL, **UNET),
 ]
 
 

@@ -11,8 +11,10 @@ as DICOM series.
 from __future__ import annotations
 
 import csv
+import gzip
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from ssl_medical.sources import TABLE
 SIDES = (32, 32, 32)
 SPACING = (3.0, 3.0, 3.0)
 TEST_SHARE = 0.25
-DEFAULT_COUNT = 640
+DEFAULT_COUNT = 480
 LESIONS = ("solid", "hollow", "lobed", "layered")
 ORGANS = ("background", "body", "liver", "spleen", "kidneys", "spine", "lesion")
 """Names of the segmentation's values."""
@@ -110,8 +112,8 @@ def _lesion(
     kind: str, liver: np.ndarray, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where the lesion is, and its pattern in -1..1 (0 outside)."""
-    centre = liver * random.uniform(-0.4, 1.0) + random.uniform(-0.2, 0.2, 3)
-    radius = random.uniform(0.3, 0.42)
+    centre = liver * random.uniform(-0.6, 0.6) + random.uniform(-0.2, 0.2, 3)
+    radius = random.uniform(0.42, 0.56)
     away = np.stack([a - c for a, c in zip(_grid(), centre, strict=True)])
     distance = np.sqrt((away**2).sum(0)) / radius
     inside, pattern = distance < 1, np.ones(SIDES)
@@ -135,15 +137,15 @@ def _appearance(
     """Intensities of organs and lesion with texture, bias field and noise; float32."""
     if modality == "CT":
         levels, unit = np.array(_HOUNSFIELD) + random.uniform(-15, 15, 6), 1.0
-        strength = random.uniform(120, 240)
+        strength = random.uniform(160, 280)
     else:
         unit = random.uniform(0.5, 4.0)
         levels = np.array([20.0, *random.uniform(300, 800, 5)])
-        strength = random.uniform(250, 450)
+        strength = random.uniform(300, 500)
     sign = 1 if random.uniform() < 0.5 else -1
     body = np.where(organs == 6, 2, organs)
     data = levels[body] + sign * strength * pattern
-    spread = 12.0 if modality == "CT" else 35.0
+    spread = 8.0 if modality == "CT" else 25.0
     data = data + spread * _smooth(random, 6) * (organs > 0)
     if modality == "MR":
         data = data * np.exp(0.35 * _smooth(random, 2))
@@ -165,15 +167,19 @@ def _write(folder: Path, number: int, phantom: Phantom) -> tuple[str, str]:
     affine = np.diag([*SPACING, 1.0])
     affine[:3, 3] = [-0.5 * side * step for side, step in zip(SIDES, SPACING, strict=True)]
     mask = f"masks/{number:05d}.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(phantom.organs.astype(np.uint8), affine), folder / mask)
+    _save(folder / mask, nibabel.Nifti1Image(phantom.organs.astype(np.uint8), affine))
     if phantom.modality == "CT" and number % _DICOM_EVERY < 2:
         name = f"scans/{number:05d}"
         write_series(folder / name, phantom.data, affine)
         return name, mask
     name = f"scans/{number:05d}.nii.gz"
-    image = nibabel.Nifti1Image(phantom.data.round().astype(np.int16), affine)
-    nibabel.save(image, folder / name)
+    _save(folder / name, nibabel.Nifti1Image(phantom.data.round().astype(np.int16), affine))
     return name, mask
+
+
+def _save(path: Path, image: Any) -> None:
+    """Lightly compressed, without a time: the same scan has the same bytes."""
+    path.write_bytes(gzip.compress(image.to_bytes(), 1, mtime=0))
 
 
 def write_series(

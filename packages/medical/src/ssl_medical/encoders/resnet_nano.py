@@ -90,11 +90,12 @@ def resnet_nano(
     widths: Sequence[int] = (16, 32, 64),
     blocks: int = 1,
     stem_stride: int = 2,
+    axes: int | None = None,
 ) -> ResNetNano:
-    """About 0.2 M parameters with the defaults."""
+    """About 0.2 M parameters with the defaults; `axes` 2 for slices (None: what views have)."""
     return ResNetNano(
         channels=int(spec["channels"]),
-        axes=int(spec["axes"]),
+        axes=int(spec["axes"]) if axes is None else axes,
         widths=widths,
         blocks=blocks,
         stem_stride=stem_stride,

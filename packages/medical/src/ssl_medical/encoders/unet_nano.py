@@ -105,11 +105,12 @@ def unet_nano(
     blocks: int = 1,
     stem_stride: int = 1,
     dim: int = 16,
+    axes: int | None = None,
 ) -> UNetNano:
-    """About 0.3 M parameters with the defaults."""
+    """About 0.3 M parameters with the defaults; `axes` 2 for slices (None: what views have)."""
     inner = ResNetNano(
         channels=int(spec["channels"]),
-        axes=int(spec["axes"]),
+        axes=int(spec["axes"]) if axes is None else axes,
         widths=widths,
         blocks=blocks,
         stem_stride=stem_stride,

@@ -1,3 +1,8 @@
 """Methods that only scans have, by name."""
 
-METHODS: dict[str, str] = {}
+METHODS = {
+    "models_genesis": "ssl_medical.methods.models_genesis:ModelsGenesis",
+    "global_local": "ssl_medical.methods.global_local:GlobalLocal",
+    "voco": "ssl_medical.methods.voco:VoCo",
+    "swin_unetr": "ssl_medical.methods.swin_unetr:SwinUNETRPretext",
+}

@@ -154,15 +154,15 @@ def bezier(x: Tensor, control: Tensor, inverted: Tensor, *, points: int = 1000) 
     curve's x alone (falling) or x and y each (rising).
     """
     t = torch.linspace(0, 1, points, device=x.device, dtype=x.dtype)
-    weights = torch.stack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
-    zero, one = torch.zeros_like(control[:, 0]), torch.ones_like(control[:, 0])
-    across = torch.stack([zero, control[:, 0], control[:, 2], one], 1).to(x.dtype) @ weights
-    up = torch.stack([zero, control[:, 1], control[:, 3], one], 1).to(x.dtype) @ weights
+    first, second, last = 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3
+    x1, y1, x2, y2 = control.to(x.dtype).unbind(1)
+    across = x1[:, None] * first + x2[:, None] * second + last  # [B, points]
+    up = y1[:, None] * first + y2[:, None] * second + last
     across = across.sort(1).values
     up = torch.where(inverted[:, None], up.flip(1), up.sort(1).values)
     flat = x.flatten(1).contiguous()
     right = torch.searchsorted(across.contiguous(), flat).clamp(1, points - 1)
-    x0, x1 = across.gather(1, right - 1), across.gather(1, right)
-    y0, y1 = up.gather(1, right - 1), up.gather(1, right)
-    share = ((flat - x0) / (x1 - x0).clamp(min=math.ulp(1.0))).clamp(0, 1)
-    return (y0 + share * (y1 - y0)).view_as(x)
+    low, high = across.gather(1, right - 1), across.gather(1, right)
+    below, above = up.gather(1, right - 1), up.gather(1, right)
+    share = ((flat - low) / (high - low).clamp(min=math.ulp(1.0))).clamp(0, 1)
+    return (below + share * (above - below)).view_as(x)
