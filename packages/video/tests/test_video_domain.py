@@ -18,6 +18,8 @@ from ssl_core.errors import CorruptSample, UserError
 from ssl_core.recipe import Data
 from ssl_core.rng import Rng
 from ssl_core.runs.config import build, recipe_names
+from ssl_core.runs.packing import pack
+from ssl_core.runs.parts import fitted_reader, open_data
 from ssl_video import samples
 from ssl_video.domain import VIDEO
 from ssl_video.files.open import open_video
@@ -128,6 +130,23 @@ def test_manifests_cut_segments_out_of_files(long) -> None:
         reader.decode(source[1])
     short = reader.decode(source[2])
     assert torch.equal(short[:5], short[5:]), "five frames, then from the start"
+
+
+def test_shards_and_packed_clips_give_the_same_windows(folder, tmp_path) -> None:
+    """Tar shards hold the files as they are, packed clips the decoded windows, memory-mapped."""
+    data = Data(path=str(folder))
+    source = open_data(VIDEO, data)
+    reader = VIDEO.fit_reader(source, data)
+    for decoded in (False, True):
+        place = tmp_path / f"decoded {decoded}"
+        pack(VIDEO, data, place, decoded=decoded)
+        packed = open_data(VIDEO, Data(path=str(place)))
+        assert len(packed) == 40
+        used = fitted_reader(VIDEO, packed, Data(path=str(place)))
+        (batch,) = decode_all(packed, used, range(6), batch_size=6)
+        for row in range(6):
+            assert torch.equal(batch.data[row], reader.decode(source[row]))
+            assert source.classes[source[row].label] == packed.classes[batch.label[row]]
 
 
 def test_folders_of_frames_and_arrays_are_sources(tmp_path) -> None:
