@@ -14,9 +14,10 @@ from ssl_core.ops.pixels import Ragged, resize
 def frames_of(data: Tensor | Ragged, index: Tensor) -> Tensor | Ragged:
     """Frames `index` (int64 `[B, t]`) as images `[B t, C, H, W]`, clip after clip.
 
-    Lists of clips give lists of images, without a copy.
+    On the CPU, and of lists of clips, a list of images, without a copy: most of a frame may lie
+    outside the crop.
     """
-    if isinstance(data, Tensor):
+    if isinstance(data, Tensor) and data.device.type != "cpu":
         rows = torch.arange(len(data), device=data.device)[:, None]
         return data[rows, index].flatten(0, 1).permute(0, 3, 1, 2)
     numbers: list[list[int]] = index.tolist()
