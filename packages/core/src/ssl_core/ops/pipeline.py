@@ -106,7 +106,7 @@ class Augmentation:
                 out=out[rows[0] : rows[0] + 1] if len(rows) == 1 else None,
             )
             index = torch.tensor(rows, device=out.device)
-            made = self._coloured(x, params, index, [codes[row] for row in rows])
+            made = self.coloured(x, params, index, [codes[row] for row in rows])
             if len(rows) > 1:
                 out.index_copy_(0, index, made)
         return out
@@ -120,7 +120,11 @@ class Augmentation:
         for start in range(0, len(rows), length):
             yield rows[start : start + length]
 
-    def _coloured(self, x: Tensor, params: ViewParams, index: Tensor, codes: list[int]) -> Tensor:
+    def coloured(self, x: Tensor, params: ViewParams, index: Tensor, codes: list[int]) -> Tensor:
+        """Everything after crop and flip, for pixels in 0..1 that are rows `index` of `params`.
+
+        `codes` are their `JitterParams.codes`; runs of equal ones go together. `x` is changed.
+        """
         factors = params.jitter.factors[index]
         start = 0
         for code, run in groupby(codes):
