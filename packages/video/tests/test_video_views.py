@@ -13,8 +13,10 @@ from ssl_core.encoder import Features
 from ssl_core.errors import UserError
 from ssl_core.evaluation.embed import embed
 from ssl_core.rng import Rng
+from ssl_video.clips import clip_sizes, clips_from, frames_of
 from ssl_video.domain import VIDEO
 from ssl_video.files import plan
+from ssl_video.views.pipeline import _repeated
 from ssl_video.views.temporal import difference, looped, spread, starts
 
 SPEC = {"channels": 3, "window": 24, "stride": 1, "size": 24, "range": [0.0, 255.0]}
@@ -94,6 +96,18 @@ def test_a_clip_is_augmented_like_torchvision_does_it_frame_by_frame() -> None:
             x = steps[step](x)
         want = ((x - normal[0]) / normal[1]).transpose(0, 1)  # [C, T, H, W]
         torch.testing.assert_close(view.data[row], want, atol=2e-3, rtol=0)
+
+
+def test_whole_clips_and_single_frames_give_the_same_pixels() -> None:
+    data, rng = batch(3), Rng.at(0, 0, torch.arange(3))
+    for options in ({"blur": 1.0, "solarise": (1.0, 1.0)}, {"interpolation": "bicubic"}):
+        policy = VIDEO.create_views("clips", SPEC, {"frames": 4, **options})
+        for index in (torch.tensor([[0, 5, 10, 15]] * 3), torch.tensor([[7, 2, 9, 9]] * 3)):
+            view = policy.views[0](data, index, rng)
+            sizes = clip_sizes(data.data)
+            each = _repeated(policy.views[0].spatial.sample(rng, sizes), 4)
+            images = policy.views[0].spatial.apply(frames_of(data.data, index), each)
+            assert torch.equal(view.data, clips_from(images, 4))
 
 
 def test_a_still_video_stays_still_under_every_augmentation() -> None:
