@@ -171,7 +171,7 @@ def test_a_mixed_folder_counts_what_it_cannot_read(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.wav").write_bytes(b"12345")
     bad = Data(path=str(tmp_path / "bad"))
-    with pytest.raises(UserError, match="none of 1 records is readable audio"):
+    with pytest.raises(UserError, match="none of 1 records is a readable recording"):
         AUDIO.fit_reader(AUDIO.open(bad), bad)
 
 
@@ -216,7 +216,7 @@ def test_measured_facts_and_saving(tmp_path: Path) -> None:
         ({"features": "mel46"}, "did you mean 'mel64'"),
         ({"rate": "16k"}, "data.options.rate: '16k'"),
         ({"normalise": "x"}, "did you mean 'normalize'"),
-        ({"normalize": "imagenet"}, "choose 'measured'"),
+        ({"normalize": "imagenet"}, "choose one of measured"),
         ({"max_seconds": 0}, "max_seconds: 0"),
         ({"split": "yes"}, "split: 'yes'"),
     ],

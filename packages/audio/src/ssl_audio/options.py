@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ssl_audio.features import PRESETS
 from ssl_core.data.limits import MAX_BYTES
+from ssl_core.data.reading import Options, number, one_of, whole_number
 from ssl_core.errors import UserError, unknown
 
 
 @dataclass(frozen=True)
-class ReaderOptions:
+class ReaderOptions(Options):
     """How recordings are read and turned into features.
 
     `rate` is what waves are resampled to; `features` a preset of `ssl_audio.features`; `seconds`
@@ -36,30 +36,14 @@ class ReaderOptions:
     def __post_init__(self) -> None:
         if self.features not in PRESETS:
             raise unknown("data.options.features", str(self.features), PRESETS)
-        if self.normalize not in ("measured", "published"):
-            raise UserError(
-                f"data.options.normalize: {self.normalize!r}; choose 'measured' or 'published'"
-            )
-        _number("rate", self.rate, 4_000, 192_000)
-        _number("max_seconds", self.max_seconds, 0.05, 3600)
+        one_of("normalize", self.normalize, ("measured", "published"))
+        number("rate", self.rate, 4_000, 192_000)
+        number("max_seconds", self.max_seconds, 0.05, 3600)
         if self.seconds is not None:
-            _number("seconds", self.seconds, 0.05, 3600)
+            number("seconds", self.seconds, 0.05, 3600)
         if self.array_rate is not None:
-            _number("array_rate", self.array_rate, 1_000, 768_000)
-        _number("max_bytes", self.max_bytes, 1, float("inf"))
-        _number("measure", self.measure, 1, float("inf"))
+            number("array_rate", self.array_rate, 1_000, 768_000)
+        whole_number("max_bytes", self.max_bytes, 1)
+        whole_number("measure", self.measure, 1)
         if not isinstance(self.split, bool):
             raise UserError(f"data.options.split: {self.split!r} is not true or false")
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> ReaderOptions:
-        """Checked options; unknown names raise `UserError`."""
-        from ssl_core.registry import check_options
-
-        check_options("data.options", cls, options, positional=0)
-        return cls(**options)
-
-
-def _number(name: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise UserError(f"data.options.{name}: {value!r} is not a number from {low:g} to {high:g}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +15,8 @@ from ssl_audio.features import PRESETS, FeatureConfig, log_mel
 from ssl_audio.options import ReaderOptions
 from ssl_audio.waves import Segment, Waves
 from ssl_core.batch import Record, Source
-from ssl_core.errors import CorruptSample, UserError
-from ssl_core.rng import shuffled
+from ssl_core.data.reading import load_facts, look_at_some, save_facts
+from ssl_core.errors import UserError
 
 _LEAST_FRAMES = 16
 _MULTIPLE = 16
@@ -56,17 +54,13 @@ class AudioReader:
 
     def save(self, folder: Path) -> None:
         """Writes `reader.json`."""
-        content = {"spec": self._spec, "options": asdict(self.options)}
-        Path(folder, "reader.json").write_text(json.dumps(content, indent=2) + "\n")
+        save_facts(folder, self._spec, self.options)
 
     @classmethod
     def load(cls, folder: Path) -> AudioReader:
         """The reader that `save` wrote."""
-        path = Path(folder, "reader.json")
-        if not path.is_file():
-            raise UserError(f"{path} does not exist; {folder} is not the folder of an audio run")
-        content = json.loads(path.read_text())
-        return cls(content["spec"], ReaderOptions(**content["options"]))
+        spec, options = load_facts(folder, what="recording")
+        return cls(spec, ReaderOptions(**options))
 
     @classmethod
     def fit(cls, source: Source, options: ReaderOptions | None = None) -> AudioReader:
@@ -75,17 +69,11 @@ class AudioReader:
         Unreadable records are passed over (the loader reports them). Raises `UserError` when none
         can be read.
         """
-        options = options or ReaderOptions()
-        rows = shuffled(np.arange(min(len(source), options.measure)), len(source), "audio facts")
-        waves, reason = [], "the source is empty"
-        for row in np.sort(rows):
-            try:
-                waves.append(_decoded(source[int(row)], options))
-            except (CorruptSample, OSError) as error:
-                reason = str(error)
-        if not waves:
-            raise UserError(f"data: none of {len(rows)} records is readable audio ({reason})")
-        return cls(_measured(waves, options), options)
+        chosen = options or ReaderOptions()
+        waves = look_at_some(
+            source, chosen.measure, lambda record: _decoded(record, chosen), what="recording"
+        )
+        return cls(_measured(waves, chosen), chosen)
 
 
 def _decoded(record: Record, options: ReaderOptions) -> Wave:

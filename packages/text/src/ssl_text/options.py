@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-from ssl_core.errors import UserError, unknown
+from ssl_core.data.reading import Options, whole_number
 
 
 @dataclass(frozen=True)
-class TextOptions:
+class TextOptions(Options):
     """Options of the text sources and reader (`--set data.options.max_length=128`)."""
 
     text_field: str = "text"
@@ -32,17 +30,4 @@ class TextOptions:
 
     def __post_init__(self) -> None:
         for name, least in (("max_length", 4), ("vocab_size", 300), ("fit_limit", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise UserError(
-                    f"data.options.{name}: must be an integer >= {least}, got {value!r}"
-                )
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> TextOptions:
-        """Options from a recipe; raises `UserError` for a key that does not exist."""
-        allowed = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in allowed:
-                raise unknown("data.options", name, allowed)
-        return cls(**options)
+            whole_number(name, getattr(self, name), least)

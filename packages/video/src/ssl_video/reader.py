@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +12,15 @@ import torch
 from torch import Tensor
 
 from ssl_core.batch import Record, Source
-from ssl_core.errors import CorruptSample, UserError
+from ssl_core.data.reading import (
+    Options,
+    load_facts,
+    look_at_some,
+    one_of,
+    save_facts,
+    whole_number,
+)
 from ssl_core.ops.pixels import Ragged
-from ssl_core.rng import shuffled
 from ssl_video.clips import evenly, frames_of, square
 from ssl_video.files.open import BACKENDS, Backend, open_video
 from ssl_video.files.plan import segment, window
@@ -26,7 +31,7 @@ _RAW_SIDE, _RAW_FRAMES = 16, 8
 
 
 @dataclass(frozen=True)
-class ReaderOptions:
+class ReaderOptions(Options):
     """What `data.options` of a recipe may set.
 
     `window` is the number of frames stored of a video, `stride` apart (None: all frames of short
@@ -48,30 +53,12 @@ class ReaderOptions:
 
     def __post_init__(self) -> None:
         for name, low in (("stride", 1), ("max_side", 8), ("test_clips", 1), ("measure", 1)):
-            _at_least(name, getattr(self, name), low)
+            whole_number(name, getattr(self, name), low)
         for name, low in (("window", 1), ("size", 8)):
             if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), low)
-        _one_of("backend", self.backend, BACKENDS)
-        _one_of("normalize", self.normalize, ("measured", "imagenet"))
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> ReaderOptions:
-        """Checked options; unknown names raise `UserError`."""
-        from ssl_core.registry import check_options
-
-        check_options("data.options", cls, options, positional=0)
-        return cls(**options)
-
-
-def _at_least(name: str, value: object, low: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise UserError(f"data.options.{name}: {value!r} is not an integer of at least {low}")
-
-
-def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UserError(f"data.options.{name}: {value!r}; choose one of {', '.join(allowed)}")
+                whole_number(name, getattr(self, name), low)
+        one_of("backend", self.backend, BACKENDS)
+        one_of("normalize", self.normalize, ("measured", "imagenet"))
 
 
 class VideoReader:
@@ -129,17 +116,13 @@ class VideoReader:
 
     def save(self, folder: Path) -> None:
         """Writes `reader.json`."""
-        content = {"spec": self._spec, "options": asdict(self.options)}
-        Path(folder, "reader.json").write_text(json.dumps(content, indent=2) + "\n")
+        save_facts(folder, self._spec, self.options)
 
     @classmethod
     def load(cls, folder: Path) -> VideoReader:
         """The reader that `save` wrote."""
-        path = Path(folder, "reader.json")
-        if not path.is_file():
-            raise UserError(f"{path} does not exist; {folder} is not the folder of a video run")
-        content = json.loads(path.read_text())
-        return cls(content["spec"], ReaderOptions(**content["options"]))
+        spec, options = load_facts(folder, what="video")
+        return cls(spec, ReaderOptions(**options))
 
     @classmethod
     def fit(cls, source: Source, options: ReaderOptions | None = None) -> VideoReader:
@@ -148,24 +131,16 @@ class VideoReader:
         Unreadable records are passed over (the loader reports them). Raises `UserError` when none
         can be read.
         """
-        options = options or ReaderOptions()
-        rows = shuffled(np.arange(min(len(source), options.measure)), len(source), "video facts")
-        found, reason = [], "the source is empty"
-        for row in np.sort(rows):
-            try:
-                found.append(looked_at(source[int(row)], options))
-            except (CorruptSample, OSError) as error:
-                reason = str(error)
-        if not found:
-            raise UserError(f"data: none of {len(rows)} records is a readable video ({reason})")
+        chosen = options or ReaderOptions()
+        found = look_at_some(source, chosen.measure, lambda r: looked_at(r, chosen), what="video")
         spec = measure(
             found,
-            count=options.window,
-            stride=options.stride,
-            size=options.size,
-            normalize=options.normalize,
+            count=chosen.window,
+            stride=chosen.stride,
+            size=chosen.size,
+            normalize=chosen.normalize,
         )
-        return cls(spec | {"test_clips": options.test_clips}, options)
+        return cls(spec | {"test_clips": chosen.test_clips}, chosen)
 
 
 def looked_at(record: Record, options: ReaderOptions) -> Measured:

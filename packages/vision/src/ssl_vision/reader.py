@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ssl_core.batch import Record, Source
-from ssl_core.errors import CorruptSample, UserError
+from ssl_core.data.reading import (
+    Options,
+    load_facts,
+    look_at_some,
+    one_of,
+    save_facts,
+    whole_number,
+)
+from ssl_core.errors import CorruptSample
 from ssl_core.ops.pixels import Ragged, resize
-from ssl_core.rng import shuffled
 from ssl_vision.decode import MAX_BYTES, MAX_PIXELS, decode_image
 from ssl_vision.measure import measure
 
@@ -26,7 +31,7 @@ _FULL = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
 
 @dataclass(frozen=True)
-class ReaderOptions:
+class ReaderOptions(Options):
     """What `data.options` of a recipe may set.
 
     `max_side` bounds the stored resolution: a longer *shorter side* is scaled down to it, with
@@ -45,29 +50,11 @@ class ReaderOptions:
 
     def __post_init__(self) -> None:
         for name in ("max_side", "max_pixels", "max_bytes", "measure"):
-            _at_least(name, getattr(self, name), 1)
+            whole_number(name, getattr(self, name), 1)
         if self.size is not None:
-            _at_least("size", self.size, 8)
-        _one_of("alpha", self.alpha, ("drop", "keep"))
-        _one_of("normalize", self.normalize, ("measured", "imagenet"))
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> ReaderOptions:
-        """Checked options; unknown names raise `UserError`."""
-        from ssl_core.registry import check_options
-
-        check_options("data.options", cls, options, positional=0)
-        return cls(**options)
-
-
-def _at_least(name: str, value: object, low: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < low:
-        raise UserError(f"data.options.{name}: {value!r} is not an integer of at least {low}")
-
-
-def _one_of(name: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UserError(f"data.options.{name}: {value!r}; choose one of {', '.join(allowed)}")
+            whole_number("size", self.size, 8)
+        one_of("alpha", self.alpha, ("drop", "keep"))
+        one_of("normalize", self.normalize, ("measured", "imagenet"))
 
 
 class ImageReader:
@@ -109,17 +96,13 @@ class ImageReader:
 
     def save(self, folder: Path) -> None:
         """Writes `reader.json`."""
-        content = {"spec": self._spec, "options": asdict(self.options)}
-        Path(folder, "reader.json").write_text(json.dumps(content, indent=2) + "\n")
+        save_facts(folder, self._spec, self.options)
 
     @classmethod
     def load(cls, folder: Path) -> ImageReader:
         """The reader that `save` wrote."""
-        path = Path(folder, "reader.json")
-        if not path.is_file():
-            raise UserError(f"{path} does not exist; {folder} is not the folder of an image run")
-        content = json.loads(path.read_text())
-        return cls(content["spec"], ReaderOptions(**content["options"]))
+        spec, options = load_facts(folder, what="image")
+        return cls(spec, ReaderOptions(**options))
 
     @classmethod
     def fit(cls, source: Source, options: ReaderOptions | None = None) -> ImageReader:
@@ -128,17 +111,11 @@ class ImageReader:
         Channels and type are those of most records; unreadable records are passed over (the
         loader reports them). Raises `UserError` when none can be read.
         """
-        options = options or ReaderOptions()
-        rows = shuffled(np.arange(min(len(source), options.measure)), len(source), "image facts")
-        images, reason = [], "the source is empty"
-        for row in np.sort(rows):
-            try:
-                images.append(stored(source[int(row)].payload, options))
-            except (CorruptSample, OSError) as error:
-                reason = str(error)
-        if not images:
-            raise UserError(f"data: none of {len(rows)} records is a readable image ({reason})")
-        return cls(measure(images, size=options.size, normalize=options.normalize), options)
+        chosen = options or ReaderOptions()
+        images = look_at_some(
+            source, chosen.measure, lambda r: stored(r.payload, chosen), what="image"
+        )
+        return cls(measure(images, size=chosen.size, normalize=chosen.normalize), chosen)
 
 
 def stored(payload: Any, options: ReaderOptions) -> Tensor:
