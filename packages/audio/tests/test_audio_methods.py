@@ -79,6 +79,18 @@ def test_ssast_weight_zero_stops_the_drawing_head() -> None:
     assert any(p.grad.any() for p in method.naming.parameters())
 
 
+def test_ssast_shows_what_it_hides_and_draws() -> None:
+    encoder = spec_vit(SPEC, patch=4, frame=None, **TINY)
+    method = SSAST(encoder, VIEWS, mask_ratio=0.5, sides=(2,)).eval()
+    x = spectrograms()
+    with torch.no_grad():
+        shown = method.shown([View(x, keys(2))])
+    seen = ~shown["hidden"].isnan()
+    assert seen.float().mean() == 0.5
+    assert torch.equal(shown["drawn"][seen], x[seen])
+    assert not torch.equal(shown["drawn"], x)
+
+
 # TERA
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ssl_audio.masks import ClusterMasker
@@ -74,6 +75,20 @@ class SSAST(Method):
             self.drawing(hidden),
             tokens.values[mask.hidden].unflatten(0, (rows, -1)),
         )
+
+    def shown(self, views: Sequence[View]) -> dict[str, Tensor]:
+        """The first view with hidden patches left out, and with these as drawn."""
+        tokens: Tokens = self.encoder.tokenize(views[0].data)  # type: ignore[operator]
+        count = tokens.values.shape[1]
+        hidden = self.masker(views[0].rng, count, grid=tokens.grid).hidden
+        drawn = tokens.values.clone()
+        drawn[hidden] = self._predict(views[0])[1].flatten(0, 1).to(drawn.dtype)
+        without = tokens.values.masked_fill(hidden.unsqueeze(-1), torch.nan)
+        assemble = self.encoder.assemble
+        return {
+            "hidden": assemble(without, tokens.grid),  # type: ignore[operator]
+            "drawn": assemble(drawn, tokens.grid),  # type: ignore[operator]
+        }
 
     def loss(self, reps: Reps) -> Loss:
         named = sum(patch_nce(c, x, over=self.over) for c, _, x in reps) / len(reps)
