@@ -17,7 +17,7 @@ from ssl_core.data import Loader, Stream, decode_all, split_holdout
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.recipe import Data
 from ssl_core.rng import Rng
-from ssl_core.runs.config import build, recipe_names
+from ssl_core.runs.config import build, recipe_names, shipped
 from ssl_core.runs.packing import pack
 from ssl_core.runs.parts import fitted_reader, open_data
 from ssl_video import samples
@@ -252,6 +252,16 @@ def test_recipes_are_valid_and_make_views(name: str) -> None:
     assert views[0].data.shape[:2] == (2, 3)
     assert recipe.method.name in VIDEO.methods
     assert recipe.encoder.name in VIDEO.encoder_names()
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in recipe_names(VIDEO) if n.endswith(("_k400", "_ucf101"))]
+)
+def test_nothing_of_the_laptop_default_shows_through_published_recipes(name: str) -> None:
+    own, built = shipped(VIDEO, name), build(VIDEO, name)
+    for section in ("views", "encoder", "method"):
+        named = getattr(built, section)
+        assert {"name": named.name, **named.options} == own[section]
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
