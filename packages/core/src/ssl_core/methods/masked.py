@@ -104,14 +104,18 @@ class MaskedModel(Method):
     def encode(self, views: Sequence[View]) -> list[Prediction]:
         return [self._predict(view) for view in views]
 
+    def mask(self, rng: Rng, tokens: Tokens) -> Mask:
+        """Which tokens are hidden; subclasses whose maskers need more than places override it."""
+        maskable = tokens.valid if tokens.maskable is None else tokens.maskable
+        return self.masker(rng, tokens.values.shape[1], grid=tokens.grid, maskable=maskable)
+
     def _predict(self, view: View) -> Prediction:
         tokens: Tokens = self.encoder.tokenize(view.data)  # type: ignore[operator]
         rng, seen = view.rng, tokens
         if self.masks > 1:
             clones = [rng.fold("mask", number).key for number in range(self.masks)]
             rng, seen = Rng(torch.stack(clones, dim=1).flatten()), tokens.repeated(self.masks)
-        maskable = seen.valid if seen.maskable is None else seen.maskable
-        mask = self.masker(rng, seen.values.shape[1], grid=seen.grid, maskable=maskable)
+        mask = self.mask(rng, seen)
         with torch.no_grad():
             target = self.target(tokens, mask).repeat_interleave(self.masks, dim=0)
         shown = seen if self.corrupt is None else self.corrupt(seen, mask, rng)
