@@ -25,6 +25,11 @@ CASES = [
         for name in ("simclr", "byol", "barlow_twins", "vicreg")
     ],
     MethodCase("mlm", "none", "bert_tiny", {}, {}, SMALL),
+    MethodCase("curriculum_mlm", "none", "bert_tiny", {}, {}, SMALL),
+    MethodCase("electra", "none", "bert_tiny", {"generator": 0.5}, {}, SMALL),
+    MethodCase("declutr", "declutr", "bert_tiny", {}, {"anchors": 2, "least": 3}, SMALL),
+    MethodCase("tsdae", "deletion", "bert_tiny", {}, {}, SMALL),
+    MethodCase("urlbert", "none", "bert_tiny", {}, {}, SMALL),
     MethodCase("data2vec", "none", "bert_tiny", WORDS, {}, SMALL),
 ]
 
@@ -32,7 +37,7 @@ CASES = [
 @pytest.fixture(scope="module")
 def contract(tmp_path_factory) -> Contract:
     folder = tmp_path_factory.mktemp("contract") / "samples"
-    options = {"vocab_size": 300, "max_length": 24}
+    options = {"vocab_size": 300, "max_length": 24, "words": True}
     return Contract(TEXT, CASES, folder, count=48, data_options=options)
 
 

@@ -31,6 +31,8 @@ class TextDomain(Domain):
             "spans": "ssl_text.views.policies:spans",
             "dropout": "ssl_text.views.policies:dropout",
             "none": "ssl_text.views.policies:none",
+            "declutr": "ssl_text.views.anchors:declutr",
+            "deletion": "ssl_text.views.noise:deletion",
         },
     )
     encoders = Registry(
@@ -45,6 +47,11 @@ class TextDomain(Domain):
         {
             **pick("simclr", "byol", "barlow_twins", "vicreg", "data2vec"),
             "mlm": "ssl_text.methods.mlm:MLM",
+            "curriculum_mlm": "ssl_text.methods.curriculum:CurriculumMLM",
+            "electra": "ssl_text.methods.electra:ELECTRA",
+            "declutr": "ssl_text.methods.declutr:DeCLUTR",
+            "tsdae": "ssl_text.methods.tsdae:TSDAE",
+            "urlbert": "ssl_text.methods.urlbert:URLBERT",
         },
     )
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssl_core.data.reading import Options, whole_number
+from ssl_core.errors import unknown
+
+KINDS = ("bpe", "wordpiece", "unigram", "character", "amino")
+"""Tokenizers that can be trained (or, "amino", are fixed)."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,11 @@ class TextOptions(Options):
     """Tokens a document is cut to, [CLS] and [SEP] included."""
     tokenizer: str | None = None
     """A `tokenizer.json` to use; None trains a byte-level BPE on the training documents."""
+    kind: str = "bpe"
+    """What is trained without a `tokenizer`: "bpe" (of bytes), "wordpiece", "unigram",
+    "character", or "amino" (TAPE's fixed letters of proteins)."""
+    words: bool = False
+    """Keep which tokens begin a word, for whole-word and span masks."""
     vocab_size: int = 4000
     """Pieces of a trained tokenizer, specials included; small corpora may yield fewer."""
     lowercase: bool = True
@@ -29,5 +38,7 @@ class TextOptions(Options):
     """Train the tokenizer on at most this many documents, spread evenly over the source."""
 
     def __post_init__(self) -> None:
-        for name, least in (("max_length", 4), ("vocab_size", 300), ("fit_limit", 1)):
+        if self.kind not in KINDS:
+            raise unknown("data.options.kind", self.kind, KINDS)
+        for name, least in (("max_length", 4), ("vocab_size", 30), ("fit_limit", 1)):
             whole_number(name, getattr(self, name), least)

@@ -17,7 +17,8 @@ from ssl_core.errors import CorruptSample
 from ssl_core.files import write_json
 from ssl_text.options import TextOptions
 from ssl_text.sources.passage import text_of
-from ssl_text.tokenizer import load_tokenizer, special_ids, train_tokenizer
+from ssl_text.tokenizer import load_tokenizer, special_ids
+from ssl_text.tokenizer_kinds import trained
 from ssl_text.tokens import TokenBatch
 
 _CHARACTERS_PER_TOKEN = 64
@@ -31,9 +32,10 @@ class TextReader:
     `special_ids`.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, max_length: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, max_length: int, words: bool = False) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.words = words
         self.special = special_ids(tokenizer)
 
     @classmethod
@@ -42,12 +44,13 @@ class TextReader:
         if options.tokenizer is not None:
             tokenizer = load_tokenizer(Path(options.tokenizer))
         else:
-            tokenizer = train_tokenizer(
+            tokenizer = trained(
+                options.kind,
                 _texts(source, options.fit_limit),
                 vocab_size=options.vocab_size,
                 lowercase=options.lowercase,
             )
-        return cls(tokenizer, max_length=options.max_length)
+        return cls(tokenizer, max_length=options.max_length, words=options.words)
 
     @property
     def spec(self) -> Mapping[str, Any]:
@@ -60,19 +63,30 @@ class TextReader:
             "sep_id": self.special.sep,
             "mask_id": self.special.mask,
             "special_ids": list(self.special.every),
+            "words": self.words,
         }
 
     def decode(self, record: Record) -> Tensor:
-        """Token ids int32 `[n]`, 3 <= n <= max_length; raises `CorruptSample` with the reason."""
+        """Token ids int32 `[n]`, 3 <= n <= max_length; raises `CorruptSample` with the reason.
+
+        A reader with `words` gives `[2, n]`, the second row 1 where a word begins.
+        """
         return self.encode(text_of(record.payload, record.key), key=record.key)
 
     def encode(self, text: str, *, key: str = "text") -> Tensor:
         """The same for a string. A document of which no token is left is corrupt."""
         shown = text[: _CHARACTERS_PER_TOKEN * self.max_length]
-        ids = self.tokenizer.encode(shown, add_special_tokens=False).ids[: self.max_length - 2]
+        found = self.tokenizer.encode(shown, add_special_tokens=False)
+        ids = found.ids[: self.max_length - 2]
         if not ids:
             raise CorruptSample(f"{key}: no tokens in the document")
-        return torch.tensor([self.special.cls, *ids, self.special.sep], dtype=torch.int32)
+        document = torch.tensor([self.special.cls, *ids, self.special.sep], dtype=torch.int32)
+        if not self.words:
+            return document
+        words = torch.tensor([-1, *(-1 if w is None else w for w in found.word_ids[: len(ids)])])
+        starts = torch.ones_like(document)
+        starts[1:-1] = words[1:] != words[:-1]
+        return torch.stack([document, starts])
 
     def collate(self, samples: Sequence[Tensor]) -> TokenBatch:
         """Documents as one batch, padded to the longest of them."""
@@ -95,14 +109,15 @@ class TextReader:
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         self.tokenizer.save(str(path / "tokenizer.json"))
-        write_json(path / "reader.json", {"max_length": self.max_length})
+        write_json(path / "reader.json", {"max_length": self.max_length, "words": self.words})
 
     @classmethod
     def load(cls, folder: Path | str) -> TextReader:
         """The reader that `save` wrote."""
         path = Path(folder)
         settings = json.loads((path / "reader.json").read_text(encoding="utf-8"))
-        return cls(load_tokenizer(path / "tokenizer.json"), max_length=settings["max_length"])
+        tokenizer = load_tokenizer(path / "tokenizer.json")
+        return cls(tokenizer, max_length=settings["max_length"], words=settings["words"])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "tokenizer": self.tokenizer.to_str()}

@@ -2,7 +2,7 @@
 
 BPE over bytes (Sennrich et al. 2016; Radford et al. 2019) has no unknown words, and its training
 breaks ties by piece, so that the same documents in the same order give the same vocabulary in
-every process. The library's WordPiece trainer does not, which is why it is not offered.
+every process. Other kinds are in `tokenizer_kinds`.
 """
 
 from __future__ import annotations

@@ -21,12 +21,15 @@ class TokenBatch:
     ids: Tensor
     valid: Tensor
     pad_id: int = 0
+    starts: Tensor | None = None
+    """Which tokens begin a word, bool `[B, L]`, where the reader keeps it; views drop it."""
 
     def __len__(self) -> int:
         return self.ids.shape[0]
 
     def __getitem__(self, rows: Tensor | slice) -> TokenBatch:
-        return replace(self, ids=self.ids[rows], valid=self.valid[rows])
+        starts = None if self.starts is None else self.starts[rows]
+        return replace(self, ids=self.ids[rows], valid=self.valid[rows], starts=starts)
 
     @property
     def lengths(self) -> Tensor:
@@ -39,21 +42,33 @@ class TokenBatch:
             self,
             ids=self.ids.to(device, non_blocking=True),
             valid=self.valid.to(device, non_blocking=True),
+            starts=None if self.starts is None else self.starts.to(device, non_blocking=True),
         )
 
     def pin_memory(self) -> TokenBatch:
         """The same batch in page-locked memory, from where copies to a GPU can overlap work."""
-        return replace(self, ids=self.ids.pin_memory(), valid=self.valid.pin_memory())
+        starts = None if self.starts is None else self.starts.pin_memory()
+        return replace(
+            self, ids=self.ids.pin_memory(), valid=self.valid.pin_memory(), starts=starts
+        )
 
     @classmethod
     def stack(cls, documents: Sequence[Tensor], *, pad_id: int) -> TokenBatch:
-        """Documents (integer `[n_i]` each) as one batch, padded to the longest."""
+        """Documents (integer `[n_i]` each) as one batch, padded to the longest.
+
+        Documents of `[2, n_i]` hold ids and, below them, 1 where a word begins.
+        """
+        starts = None
+        if documents[0].dim() == 2:
+            marked = cls.stack([document[1] for document in documents], pad_id=0)
+            starts = marked.ids.bool()
+            documents = [document[0] for document in documents]
         longest = max(len(document) for document in documents)
         ids = torch.full((len(documents), longest), pad_id, dtype=torch.int64)
         for row, document in enumerate(documents):
             ids[row, : len(document)] = document
         lengths = torch.tensor([len(document) for document in documents])
-        return cls(ids, torch.arange(longest) < lengths[:, None], pad_id)
+        return cls(ids, torch.arange(longest) < lengths[:, None], pad_id, starts)
 
     @classmethod
     def cat(cls, parts: Sequence[TokenBatch]) -> TokenBatch:

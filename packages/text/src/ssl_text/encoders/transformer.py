@@ -59,7 +59,19 @@ class TextEncoder(nn.Module):
         maskable = data.valid
         for special in self.special_ids:
             maskable = maskable & (data.ids != special)
-        return Tokens(data.ids, (data.ids.shape[1],), valid=data.valid, maskable=maskable)
+        grid = (data.ids.shape[1],)
+        starts = data.starts
+        return Tokens(data.ids, grid, valid=data.valid, maskable=maskable, context=starts)
+
+    def embed_ids(self, ids: Tensor) -> Tensor:
+        """The pieces' embeddings `[B, L, D]`, which `encode_embedded` takes (perturbed, mixed)."""
+        out: Tensor = self.vocabulary(ids)
+        return out
+
+    def encode_embedded(self, embedded: Tensor, tokens: Tokens) -> Features:
+        """As `encode`, from embeddings `[B, L, D]` in place of the ids of `tokens`."""
+        states = self.model(inputs_embeds=embedded, attention_mask=tokens.valid).last_hidden_state
+        return Features(self._pool(states, tokens), states, tokens.grid, tokens.valid)
 
     def encode(self, tokens: Tokens, mask: Mask | None = None) -> Features:
         """States of all tokens `[B, L, D]` and one vector a document `[B, D]`."""

@@ -7,25 +7,36 @@ embedding itself as output matrix with a bias of its own.
 
 From the released code: the budget is round(15 % of the length, [CLS] and [SEP] included). Unlike
 there, masks are new at every step (RoBERTa, Liu et al. 2019), there is no next-sentence loss, and
-the words are pieces (no whole-word masking).
+what is hidden are pieces; `unit="word"` hides whole words (BERT's later release), `unit="span"`
+runs of words (SpanBERT, without its boundary objective). `static` masks are drawn once a document
+in so many versions, as the released BERT data has them (10).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ssl_core.encoder import Features, Tokens
-from ssl_core.methods.masked import MaskedModel
+from ssl_core.errors import UserError
+from ssl_core.methods.masked import MaskedModel, Prediction
 from ssl_core.networks.masks import Mask
 from ssl_core.objectives import masked_token_cross_entropy
 from ssl_core.rng import Rng
-from ssl_core.views import ViewPolicy
+from ssl_core.views import View, ViewPolicy
+from ssl_text.methods.word_masks import (
+    UnitMask,
+    WholeWords,
+    WordSpans,
+    budget_of,
+    word_numbers,
+)
 
-_SPECIALS = 2
-"""[CLS] and [SEP], which count towards the budget though they are never chosen."""
+Unit = Literal["token", "word", "span"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class BertMasker:
     ) -> Mask:
         assert maskable is not None, "text encoders say which tokens may be hidden"
         own = maskable.sum(1)
-        budget = ((own + _SPECIALS) * self.ratio).round().clamp(min=1, max=self.most)
+        budget = budget_of(maskable, self.ratio, self.most)
         noise = rng.uniform("mask", count).masked_fill(~maskable, 2.0)
         place = noise.argsort(dim=1, stable=True).argsort(dim=1)
         hidden = (place < torch.minimum(budget, own)[:, None]) & maskable
@@ -71,19 +82,26 @@ class RandomPieces:
     vocab_size: int
     masked: float = 0.8
     share: float = 0.1
+    low: int = 0
+    """The first id that may be drawn; above the specials where those must not be."""
 
     def __call__(self, tokens: Tokens, mask: Mask, rng: Rng) -> Tokens:
         """Tokens with new values; the given ones stay as they are, for they are the target."""
         ids = tokens.values
-        fate = _fate(rng, ids.shape[1])
+        fate = _fate(rng, ids.shape[1], mask)
         swapped = mask.hidden & (fate >= self.masked) & (fate < self.masked + self.share)
-        pieces = rng.integers("random piece", ids.shape[1], high=self.vocab_size)
+        pieces = rng.integers("random piece", ids.shape[1], low=self.low, high=self.vocab_size)
         return replace(tokens, values=torch.where(swapped, pieces, ids))
 
 
-def _fate(rng: Rng, count: int) -> Tensor:
-    """One number a token that decides between [MASK], random and kept; uniform `[B, count]`."""
-    return rng.uniform("fate", count)
+def _fate(rng: Rng, count: int, mask: Mask | None = None) -> Tensor:
+    """One number a token that decides between [MASK], random and kept; uniform `[B, count]`.
+
+    Tokens of one unit of a `UnitMask` share theirs.
+    """
+    fate = rng.uniform("fate", count)
+    unit = mask.unit if isinstance(mask, UnitMask) else None
+    return fate if unit is None else fate.gather(1, unit)
 
 
 class TiedHead(nn.Module):
@@ -111,7 +129,11 @@ def _ids(tokens: Tokens, mask: Mask) -> Tensor:
 
 
 class MLM(MaskedModel):
-    """Masked language model; `random` and `kept` are BERT's 10 % and 10 % of the chosen."""
+    """Masked language model; `random` and `kept` are BERT's 10 % and 10 % of the chosen.
+
+    `random_specials=False` draws random pieces from those that are no specials (TAPE's intent).
+    Units "word" and "span" need a reader that keeps where words begin (`data.options.words`).
+    """
 
     def __init__(
         self,
@@ -122,19 +144,72 @@ class MLM(MaskedModel):
         random: float = 0.1,
         kept: float = 0.1,
         max_predictions: int | None = None,
+        unit: Unit = "token",
+        static: int = 0,
+        random_specials: bool = True,
     ) -> None:
         vocabulary = getattr(encoder, "vocabulary", None)
         if not isinstance(vocabulary, nn.Embedding):
             raise ValueError(f"mlm needs a text encoder, got {type(encoder).__name__}")
         if min(random, kept) < 0 or random + kept > 1:
             raise ValueError(f"random + kept must lie in [0, 1], got {random} + {kept}")
+        if static < 0:
+            raise ValueError(f"static must be 0 or the number of versions, got {static}")
         masked = 1 - random - kept
+        low = 0 if random_specials else first_piece(encoder.special_ids)  # type: ignore[arg-type]
         super().__init__(
             encoder,
             views,
             masker=BertMasker(mask_ratio, masked, max_predictions),
             decoder=TiedHead(vocabulary),
             target=_ids,
-            corrupt=RandomPieces(vocabulary.num_embeddings, masked, random),
+            corrupt=RandomPieces(vocabulary.num_embeddings, masked, random, low),
             reconstruction=masked_token_cross_entropy,
         )
+        self.units = chooser(unit, mask_ratio, max_predictions)
+        self.masked_share = masked
+        self.static = static
+
+    def mask(self, rng: Rng, tokens: Tokens) -> Mask:
+        """Hides pieces, whole words or spans."""
+        if self.units is None:
+            return super().mask(rng, tokens)
+        if tokens.context is None:
+            raise UserError("method mlm: words and spans need data.options.words: true")
+        assert tokens.maskable is not None, "text encoders say which tokens may be hidden"
+        words = word_numbers(tokens.context, tokens.maskable)
+        hidden, unit = self.units.choose(rng, words)
+        made = UnitMask(hidden, "replace", tokens.grid, unit=unit)
+        made.replaced = hidden & (_fate(rng, hidden.shape[1], made) < self.masked_share)
+        return made
+
+    def _predict(self, view: View) -> Prediction:
+        if self.static:
+            version = view.rng.integers("version", high=self.static)
+            view = replace(view, rng=content_keys(view.data.ids, view.data.valid).fold(version))
+        return super()._predict(view)
+
+
+def first_piece(special_ids: Sequence[int]) -> int:
+    """The id after the specials, which must come first."""
+    if sorted(special_ids) != list(range(len(special_ids))):
+        raise ValueError(f"random_specials=False needs the specials first, they are {special_ids}")
+    return len(special_ids)
+
+
+def chooser(unit: Unit, ratio: float, most: int | None) -> WholeWords | WordSpans | None:
+    """What chooses units larger than a token; None for tokens."""
+    if unit == "token":
+        return None
+    if unit == "word":
+        return WholeWords(ratio, most)
+    if unit == "span":
+        return WordSpans(ratio, most)
+    raise ValueError(f"unit must be 'token', 'word' or 'span', got {unit!r}")
+
+
+def content_keys(ids: Tensor, valid: Tensor) -> Rng:
+    """One key a document, from its pieces alone: the same in any batch and at any step."""
+    place = torch.arange(ids.shape[1], device=ids.device)
+    own = Rng(torch.zeros_like(ids).flatten()).fold(place.expand_as(ids).flatten(), ids.flatten())
+    return Rng((own.key.view_as(ids) * valid).sum(1)).fold("static mask")
