@@ -262,7 +262,8 @@ def test_the_curriculum_moves_through_its_stages():
 
 def test_new_pieces_start_from_contextual_vectors():
     options = TextOptions(kind="wordpiece", vocab_size=80, max_length=24)
-    reader = TextReader.fit(ArraySource(CORPUS), options)
+    corpus = ["The cat sat on the mat.", "A cat and a dog", "mats and cats"] * 3
+    reader = TextReader.fit(ArraySource(corpus), options)
     encoder = TEXT.create_encoder("bert_tiny", reader.spec, SIZE).eval()
     new = Tokenizer(models.WordLevel({"[UNK]": 0, "cat": 1, "dog": 2, "zebra": 3}, "[UNK]"))
     new.pre_tokenizer = pre_tokenizers.Whitespace()
