@@ -131,9 +131,14 @@ def embed(
 @command
 @run_argument
 @click.argument("out")
-@click.option("--format", default="safetensors", show_default=True, help="safetensors or timm.")
+@click.option(
+    "--format",
+    default="safetensors",
+    show_default=True,
+    help="safetensors, timm, or one of the domain's own, which a wrong name lists.",
+)
 def export(app: App, screen: Screen, *, run: str, out: str, format: str) -> None:
-    """Write the encoder to one file OUT."""
+    """Write the encoder to one file (or folder) OUT."""
     from ssl_core import api
 
     path = api.export(run, out, format=format, domain=app.domain)

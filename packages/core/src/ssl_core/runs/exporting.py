@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_core.domain import Domain
 from ssl_core.errors import UserError, unknown
+from ssl_core.registry import Registry
 from ssl_core.runs.folder import Run
 from ssl_core.runs.model import load_model
 from ssl_core.tensors import write_tensors
@@ -22,11 +23,17 @@ def export_run(run: Run, domain: Domain, path: Path, *, format: str) -> Path:
 
     "safetensors" keeps this project's parameter names and stores encoder, options and data facts
     in the metadata; "timm" uses timm's names, so that `load_state_dict` of a timm model with
-    `num_classes=0` and the same channels and size takes it. Raises `UserError` for an encoder that
-    has no timm counterpart.
+    `num_classes=0` and the same channels and size takes it. A domain's own formats write a folder.
+    Raises `UserError` for an encoder that has no counterpart there.
     """
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
+    if format not in (*FORMATS, *domain.exporters):
+        raise unknown("format", format, (*FORMATS, *domain.exporters))
+    if format in domain.exporters:
+        write = Registry("format", domain.exporters).load(format)
+        if path.suffix or path.is_file():
+            raise UserError(f"out: {str(path)!r} must be a folder for format {format!r}")
+        folder: Path = write(load_model(run, domain, device=torch.device("cpu")), path)
+        return folder
     if path.is_dir() or path.suffix == "":
         path = path / f"{run.path.resolve().name}.safetensors"
     if path.suffix != ".safetensors":
