@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
@@ -25,6 +25,10 @@ class TextDomain(Domain):
     package = "ssl_text"
     sample_kind = "documents"
     libraries = ("transformers", "tokenizers")
+    exporters: ClassVar[dict[str, str]] = {
+        "transformers": "ssl_text.exporting:export_transformers",
+        "sentence_transformers": "ssl_text.exporting:export_sentence_transformers",
+    }
     views = Registry(
         "views",
         {

@@ -1,10 +1,12 @@
 """Tokenizers by kind: bytes, word pieces, unigrams, characters, amino acids.
 
-Training is a function of the documents in every process, so that two runs agree. The library's
+Training is a function of the documents in every process, so that two runs agree, but for
+unigrams: their trainer adds up in the order of a hash table and may settle a tie differently.
+Scores are rounded and pieces listed by score and spelling, which hides most of it; a run resumes
+with the tokenizer it saved, and `data.options.tokenizer` takes that to another. The library's
 WordPiece trainer is not: it numbers pieces in the order of a hash table. Pieces are therefore
 found by its BPE trainer, whose result is the same everywhere, and counted as first or later part
-of a word. Its unigram trainer adds up in the order of a hash table too: scores are rounded, and
-pieces listed by score and spelling.
+of a word.
 """
 
 from __future__ import annotations

@@ -15,14 +15,15 @@ from ssl_core.rng import Rng
 from ssl_text.encoders.attention import key_attention
 from ssl_text.tokens import TokenBatch
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "mean_all", "cls"]
 
 
 class TextEncoder(nn.Module):
     """A transformers model with random weights behind the core's encoder contract.
 
-    `pooled` is the mean over a document's own tokens (specials and padding left out), or the
-    state at [CLS]. In masks of mode "replace" the embedding of [MASK] stands in for hidden tokens.
+    `pooled` is the mean over a document's own tokens (specials and padding left out), with
+    "mean_all" over all but padding (sentence-transformers' mean), or the state at [CLS]. In masks
+    of mode "replace" the embedding of [MASK] stands in for hidden tokens.
     """
 
     token_dim = 1
@@ -37,8 +38,8 @@ class TextEncoder(nn.Module):
         pooling: Pooling = "mean",
     ) -> None:
         super().__init__()
-        if pooling not in ("mean", "cls"):
-            raise ValueError(f'pooling must be "mean" or "cls", got {pooling!r}')
+        if pooling not in ("mean", "mean_all", "cls"):
+            raise ValueError(f'pooling must be "mean", "mean_all" or "cls", got {pooling!r}')
         self.model = model
         self.embed_dim: int = model.config.hidden_size
         self.mask_id = mask_id
@@ -89,8 +90,9 @@ class TextEncoder(nn.Module):
     def _pool(self, states: Tensor, tokens: Tokens) -> Tensor:
         if self.pooling == "cls":
             return states[:, 0]
-        assert tokens.maskable is not None, "made by tokenize"
-        weight = tokens.maskable.to(states.dtype)
+        counted = tokens.valid if self.pooling == "mean_all" else tokens.maskable
+        assert counted is not None, "made by tokenize"
+        weight = counted.to(states.dtype)
         weight = weight / weight.sum(1, keepdim=True).clamp_(min=1)
         return torch.einsum("bl,bld->bd", weight, states)
 

@@ -1,0 +1,1 @@
+"""What text representations are asked: similarity, retrieval, tags, choices, proteins."""
