@@ -128,6 +128,15 @@ def test_dinov2_adds_koleo_on_the_students_class_tokens():
     assert all(p.grad is None for p in method.teacher.parameters())
 
 
+def test_dinov2_learns_from_a_batch_in_which_nothing_is_hidden():
+    method = dinov2(encoder(), NoisyViews({"dim": 1}), **SMALL, mask_share=1e-9)
+    method.before_step(5, 10)
+    loss = method(crops(["global", "global"], count=2))
+    assert float(loss.parts["patches"]) == 0
+    loss.total.backward()
+    assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
+
+
 def test_unknown_targets_are_refused():
     with pytest.raises(ValueError, match="targets"):
         ibot(targets="mean")

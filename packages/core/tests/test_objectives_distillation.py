@@ -10,6 +10,7 @@ import torch
 
 from reference import draw, golden
 from ssl_core.objectives import Centering, dino, sinkhorn, soft_cross_entropy
+from ssl_core.objectives.distillation import _blocks
 from ssl_core.schedules import linear
 
 
@@ -109,6 +110,15 @@ def test_sinkhorn_equals_released_codes():
     torch.testing.assert_close(got, g["out_targets"], rtol=1e-10, atol=1e-14)
     g = golden("swav/sinkhorn_K_larger_than_B")
     torch.testing.assert_close(sinkhorn(g["in_scores"]), g["out_codes"], rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_sinkhorn_rows_are_taken_once_each_even_where_there_are_none(device):
+    assert _blocks(0, 8, device) == []
+    for rows in (1, 5, 70_000):
+        taken = [i for block in _blocks(rows, 8, device) for i in range(rows)[block]]
+        assert taken == list(range(rows))
+    assert sinkhorn(torch.empty(0, 8)).shape == (0, 8)
 
 
 def test_sinkhorn_balances():

@@ -209,5 +209,5 @@ def _everywhere(largest: Tensor) -> Tensor:
 
 def _blocks(rows: int, columns: int, device: str) -> list[slice]:
     """Rows that stay in a CPU's cache together (1 MiB of float32); all of them elsewhere."""
-    size = max(1, 2**18 // columns) if device == "cpu" else rows
+    size = max(1, 2**18 // columns if device == "cpu" else rows)  # a view may hide no token
     return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
