@@ -92,6 +92,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--only", default="", help="faults whose name holds this")
+    parser.add_argument("--trials", type=int, help="this many of each instead")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     rows = []
@@ -105,7 +106,7 @@ def main() -> int:
             if fault.break_it is small_disk and not mountable:
                 print(f"{fault.name}: left out, mounting needs root", file=sys.stderr)
                 continue
-            count = 1 if given.short else fault.trials
+            count = given.trials or (1 if given.short else fault.trials)
             found = [try_once(fault, number, work, work / "data") for number in range(count)]
             rows.append((fault.name, count, sum(f[0] for f in found), sum(f[1] for f in found)))
             for why in sorted({f[2] for f in found if f[2]}):

@@ -2,8 +2,8 @@
 
     uv run --group peers python tools/bench/engine.py [--rounds 7]
 
-A small network on tensors made beforehand, so that the step takes a few milliseconds and the loop
-shows. The same method, views, fused AdamW and batches in every candidate, which take turns:
+A tiny network on tensors made beforehand, so that the loop shows: what it costs does not grow with
+the network. The same method, views, fused AdamW and batches in every candidate, which take turns:
 
 - bare      views, forward, backward, step, zero_grad: nothing else
 - ours      `fit` with its defaults: gradient norm, finite check, schedules, health and loss in
@@ -41,7 +41,7 @@ from ssl_core.methods.simclr import SimCLR
 from ssl_core.rng import Rng
 from ssl_core.views import View
 
-BATCH, DIM = 128, 256
+BATCH, DIM = 16, 16
 
 
 class Given:
@@ -56,12 +56,12 @@ class Given:
 
 
 class Encoder(nn.Module):
-    embed_dim = 256
+    embed_dim = DIM
 
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(DIM, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 256)
+            nn.Linear(DIM, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, DIM)
         )
 
     def forward(self, data: Tensor) -> Features:
@@ -88,7 +88,7 @@ class InMemory:
 
 def method() -> SimCLR:
     torch.manual_seed(0)
-    return SimCLR(Encoder(), Given(), hidden=256, dim=64)
+    return SimCLR(Encoder(), Given(), hidden=32, dim=8)
 
 
 OPTIMIZER = recipe.Optimizer()

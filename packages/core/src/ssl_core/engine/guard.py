@@ -45,10 +45,15 @@ class SkipCounter:
         self._in_row = torch.zeros((), dtype=torch.int64, device=device)
         self._worst = torch.zeros((), dtype=torch.int64, device=device)
         self._limit = limit
+        self._last_bad = False
 
     @torch.no_grad()
     def count(self, finite: Tensor) -> None:
         """Adds one step; on the CPU, where reading is free, also checks it."""
+        if finite.device.type == "cpu":
+            before, self._last_bad = self._last_bad, not bool(finite)
+            if not before and not self._last_bad:
+                return  # nothing to count, and nothing to reset
         bad = (~finite).to(torch.int64)
         self.total += bad
         self._in_row = (self._in_row + bad) * bad
