@@ -6,9 +6,11 @@ import datetime
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from ssl_core.errors import UserError
 
@@ -46,13 +48,30 @@ def process_group(device: torch.device, *, timeout: float = 1800) -> Iterator[No
     limit = datetime.timedelta(seconds=timeout)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        dist.init_process_group("cpu:gloo,cuda:nccl", device_id=device, timeout=limit)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl", device_id=device, timeout=limit, **_meeting(limit)
+        )
     else:
-        dist.init_process_group("gloo", timeout=limit)
+        dist.init_process_group("gloo", timeout=limit, **_meeting(limit))
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def _meeting(limit: datetime.timedelta) -> dict[str, Any]:
+    """Where the launcher's processes find each other, apart for every restart.
+
+    The launcher's store outlives a crash. Without a name of its own, a restarted rank may read the
+    address of one that died, fail to connect, and cost another restart.
+    """
+    store, number, world = next(rendezvous("env://", timeout=limit))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return {
+        "store": dist.PrefixStore(f"attempt {attempt}", store),
+        "rank": number,
+        "world_size": world,
+    }
 
 
 def barrier() -> None:
