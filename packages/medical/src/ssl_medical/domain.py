@@ -82,6 +82,12 @@ class MedicalDomain(Domain):
             "compressed DICOM": ", ".join(known) or "none; pip install 'pylibjpeg[all]'",
         }
 
+    def draw(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
+        """The three middle planes of every block side by side; the first channel."""
+        from ssl_medical.picture import planes
+
+        return planes(data, spec)
+
     def create_encoder(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]
     ) -> nn.Module:

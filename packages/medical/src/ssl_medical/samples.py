@@ -24,8 +24,8 @@ from ssl_medical.sources import TABLE
 
 SIDES = (32, 32, 32)
 SPACING = (3.0, 3.0, 3.0)
-TEST_SHARE = 0.25
-DEFAULT_COUNT = 480
+TEST_SHARE = 0.3
+DEFAULT_COUNT = 640
 LESIONS = ("solid", "hollow", "lobed", "layered")
 ORGANS = ("background", "body", "liver", "spleen", "kidneys", "spine", "lesion")
 """Names of the segmentation's values."""
