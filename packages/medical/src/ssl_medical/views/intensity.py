@@ -63,14 +63,19 @@ def bias_field(x: Tensor, coefficients: Tensor, *, degree: int = 3) -> Tensor:
     The terms are those of total degree up to `degree` in the order of `exponents`, as in MONAI's
     RandBiasField.
     """
-    axes = [torch.linspace(-1, 1, n, device=x.device, dtype=x.dtype) for n in x.shape[2:]]
-    field = x.new_zeros(x.shape[0], *x.shape[2:])
-    for term, powers in enumerate(exponents(len(axes), degree)):
-        product = coefficients[:, term].to(x.dtype).view(-1, *[1] * len(axes))
-        for axis, power in enumerate(powers):
-            values = _legendre(axes[axis], power)
-            product = product * values.view(*[-1 if a == axis else 1 for a in range(len(axes))])
-        field = field + product
+    axes = x.dim() - 2
+    # One axis after the other: the full volume is only met by the last `degree` + 1 sums.
+    field = x.new_zeros(x.shape[0], *[degree + 1] * axes)
+    for term, powers in enumerate(exponents(axes, degree)):
+        field[(slice(None), *powers)] = coefficients[:, term].to(x.dtype)
+    for axis in reversed(range(axes)):
+        at = torch.linspace(-1, 1, x.shape[2 + axis], device=x.device, dtype=x.dtype)
+        along = at.view(*[-1 if a == axis else 1 for a in range(axes)])
+        terms = field.unbind(1 + axis)
+        summed = terms[0].unsqueeze(1 + axis)
+        for power in range(1, degree + 1):
+            summed = summed + terms[power].unsqueeze(1 + axis) * _legendre(along, power)
+        field = summed
     return x * field.exp().unsqueeze(1)
 
 
