@@ -27,7 +27,7 @@ from ssl_medical.segmentation.network import Segmenter, predict, scores
 
 TINY = {
     "views.size": 16, "encoder.widths": [4, 8], "method.hidden": 16, "method.dim": 8,
-    "data.workers": 0, "evaluation.more": {},
+    "data.workers": 0, "evaluation.more.few_label_dice.seeds": 0,
 }  # fmt: skip
 
 
@@ -133,11 +133,17 @@ def test_a_run_is_finetuned_for_segmentation(folder, tmp_path) -> None:
 
 
 def test_few_labels_are_compared_with_scratch(folder, tmp_path) -> None:
-    more = {"few_label_dice": {"volumes": 2, "seeds": 1, "steps": 2, "batch_size": 2, "tested": 2}}
+    options = {"volumes": 2, "seeds": 1, "steps": 2, "batch_size": 2, "tested": 2}
+    more = {f"evaluation.more.few_label_dice.{name}": value for name, value in options.items()}
     run = ssl_medical.pretrain(
         data=str(folder), method="simclr", out=str(tmp_path / "run"), steps=2, batch_size=8,
-        settings=TINY | {"evaluation.more": more}, progress=False,
+        settings=TINY | more, progress=False,
     )  # fmt: skip
     found = run.summary["more"]["few_label_dice"]
     assert len(found["each"]["scratch"]) == 1
     assert "labelled scans" in run.summary["verdict"]
+    bare = ssl_medical.pretrain(
+        data=str(folder / "scans"), method="simclr", out=str(tmp_path / "bare"), steps=2,
+        batch_size=8, settings=TINY | more, progress=False,
+    )  # fmt: skip
+    assert "Dice was not measured" in bare.summary["verdict"]

@@ -16,7 +16,7 @@ from ssl_core.runs.folder import Run
 from ssl_core.runs.model import load_model
 from ssl_core.runs.parts import build_parts, split_data
 from ssl_medical.reader import VolumeReader
-from ssl_medical.segmentation.labelled import LabelledReader, classes_of, with_masks
+from ssl_medical.segmentation.labelled import LabelledReader, classes_of, has_masks, with_masks
 from ssl_medical.segmentation.network import scores
 from ssl_medical.segmentation.run import trained
 
@@ -36,9 +36,15 @@ def few_label_dice(
     """Held-out Dice after training on `volumes` labelled scans, for each seed both ways.
 
     A seed chooses the scans, the head's start and the untrained encoder; everything else is equal.
+    Data without segmentations has nothing to measure, and the words say so; `seeds` 0 measures
+    nothing.
     """
+    if seeds == 0:
+        return {}
     recipe = run.recipe
     split = split_data(domain, recipe.data)
+    if not has_masks(split.train) or not has_masks(split.heldout):
+        return {"words": "Dice was not measured: no segmentations to train and test on."}
     train, heldout = with_masks(split.train), with_masks(split.heldout)
     heldout = Subset(heldout, few_rows(len(heldout), tested))
     rivals: dict[str, list[float]] = {"pretrained": [], "scratch": []}

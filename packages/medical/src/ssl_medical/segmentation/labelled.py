@@ -31,10 +31,19 @@ from ssl_medical.views.space import RandomPlacement, sampled
 
 def with_masks(source: Source) -> Subset:
     """The records whose manifest names a segmentation in its column `mask`."""
-    rows = [i for i in range(len(source)) if head_of(source, i).meta.get("mask")]
+    rows = _masked(source)
     if not rows:
         raise UserError("data: no record has a segmentation; name it in a manifest's column 'mask'")
     return Subset(source, rows)
+
+
+def has_masks(source: Source) -> bool:
+    """Whether any record names a segmentation."""
+    return bool(_masked(source))
+
+
+def _masked(source: Source) -> list[int]:
+    return [i for i in range(len(source)) if head_of(source, i).meta.get("mask")]
 
 
 class LabelledReader:
