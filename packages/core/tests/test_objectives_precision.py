@@ -146,19 +146,15 @@ def test_compiles_without_a_graph_break(name):
 
 
 def test_importing_objectives_pulls_in_only_torch():
-    """At most 0.3 s on top of torch, and no other room of the package than it needs."""
+    """Nothing heavy on top of torch, and no other room of the package than it needs."""
     program = (
-        "import sys, time, torch\n"
-        "start = time.process_time()\n"
+        "import sys\n"
         "from ssl_core.objectives import nt_xent\n"
-        "spent = time.process_time() - start\n"
         "rooms = {m.split('.')[1] for m in sys.modules if m.startswith('ssl_core.')}\n"
         "heavy = {'sklearn', 'transformers', 'torchvision', 'timm', 'pydantic', 'einops'}\n"
-        "print(spent, sorted(rooms), sorted(heavy & set(sys.modules)))\n"
+        "print(sorted(rooms), sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    spent, rest = done.stdout.split(maxsplit=1)
-    assert float(spent) < 0.3
-    assert rest.strip() == "['distributed', 'objectives'] []"
+    assert done.stdout.strip() == "['distributed', 'objectives'] []"
