@@ -39,6 +39,15 @@ def test_simclr_is_nt_xent_of_its_projections(batch):
     torch.testing.assert_close(method.loss(z).total, nt_xent(*z, temperature=0.3))
 
 
+def test_simclr_as_dcl_leaves_its_positives_out(batch):
+    method = SimCLR(
+        MLPEncoder(SPEC), NoisyViews(SPEC), hidden=8, dim=4, decoupled=True, weight_sigma=0.5
+    )
+    z = method.encode(views_of(method, batch))
+    expected = nt_xent(*z, temperature=0.1, decoupled=True, weight_sigma=0.5)
+    torch.testing.assert_close(method.loss(z).total, expected)
+
+
 def test_simclr_as_simcse_contrasts_one_direction(batch):
     method = SimCLR(MLPEncoder(SPEC), NoisyViews(SPEC), head="tanh", pairs="cross")
     z = method.encode(views_of(method, batch))

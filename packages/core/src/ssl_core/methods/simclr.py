@@ -5,7 +5,8 @@
 The released code sums the two directions; the paper's mean over anchors is used here. The same
 method is GraphCL on graph views and SimCSE on dropout views: SimCSE (Gao et al., EMNLP 2021)
 contrasts one direction across the two passes only (`pairs="cross"`) after a tanh layer
-(`head="tanh"`).
+(`head="tanh"`). DCL (Yeh et al., ECCV 2022) leaves the positives out of the sum (`decoupled`), and
+DCLW weighs each by how far apart its views are (`weight_sigma`, 0.5 in the paper).
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class SimCLR(Method):
         norm: Norm = "batch",
         pairs: Literal["all", "cross"] = "all",
         temperature: float = 0.1,
+        decoupled: bool = False,
+        weight_sigma: float | None = None,
     ) -> None:
         super().__init__(encoder, views)
         width: int = encoder.embed_dim  # type: ignore[assignment]
@@ -45,13 +48,21 @@ class SimCLR(Method):
             self.projector = MLPHead(width, dim, hidden=hidden, layers=layers, norm=norm)
         self.pairs = pairs
         self.temperature = temperature
+        self.decoupled, self.weight_sigma = decoupled, weight_sigma
 
     def encode(self, views: Sequence[View]) -> list[Tensor]:
         return [self.projector(features.pooled) for features in self.features(views)]
 
     def loss(self, reps: list[Tensor]) -> Loss:
         if self.pairs == "cross":
-            loss = info_nce(reps[0], reps[1], temperature=self.temperature, symmetric=False)
+            loss = info_nce(
+                *reps, temperature=self.temperature, symmetric=False, decoupled=self.decoupled
+            )
         else:
-            loss = nt_xent(*reps, temperature=self.temperature)
+            loss = nt_xent(
+                *reps,
+                temperature=self.temperature,
+                decoupled=self.decoupled,
+                weight_sigma=self.weight_sigma,
+            )
         return Loss.of({"nt_xent": loss})
