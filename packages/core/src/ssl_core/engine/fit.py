@@ -115,7 +115,8 @@ def fit(
     watchers = list(callbacks) if main else []
     guard, skips = BatchNormGuard(method), SkipCounter(device, train.max_skipped)
     skips.total.fill_(meta.skipped if meta else 0)
-    window, record, began = Window(), {}, time.perf_counter()
+    window, began = Window(), time.perf_counter()
+    record: dict[str, Any] = {}
 
     saver, vote = Saver(checkpoints, identity), Vote(3)
     tracer = Tracer(out / "profile", train.profile if main else 0)
@@ -165,8 +166,15 @@ def fit(
             saver.observe(*written)
             stopping = asked > 0
             if done % train.save_every == 0 or last or stopping or scored is not None:
-                kept = {"skipped": int(skips.total), "score": held_out, "vote": vote}
-                saver.start(done, method, method.backbone, opt, **kept)
+                saver.start(
+                    done,
+                    method,
+                    method.backbone,
+                    opt,
+                    skipped=int(skips.total),
+                    score=held_out,
+                    vote=vote,
+                )
             if last or stopping:
                 saver.finish(vote, required=True)
             if stopping and not last:

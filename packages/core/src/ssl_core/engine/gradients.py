@@ -79,11 +79,11 @@ def synchronised(model: nn.Module, *, last: bool) -> Iterator[None]:
     if last or world_size() == 1:
         yield
     elif hasattr(model, "set_requires_gradient_sync"):
-        model.set_requires_gradient_sync(False)
+        model.set_requires_gradient_sync(False)  # type: ignore[operator]
         try:
             yield
         finally:
-            model.set_requires_gradient_sync(True)
+            model.set_requires_gradient_sync(True)  # type: ignore[operator]
     else:
         with model.no_sync():  # type: ignore[operator]
             yield

@@ -68,7 +68,7 @@ def _meeting(limit: datetime.timedelta) -> dict[str, Any]:
     store, number, world = next(rendezvous("env://", timeout=limit))
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     return {
-        "store": dist.PrefixStore(f"attempt {attempt}", store),
+        "store": dist.PrefixStore(f"attempt {attempt}", store),  # type: ignore[attr-defined]
         "rank": number,
         "world_size": world,
     }

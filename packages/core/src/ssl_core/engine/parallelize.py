@@ -99,7 +99,7 @@ def recompute(block: nn.Module) -> None:
             return inner(*args, **named)
         return checkpoint(inner, *args, use_reentrant=False, context_fn=_contexts, **named)
 
-    block.forward = forward  # type: ignore[method-assign]
+    block.forward = forward
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

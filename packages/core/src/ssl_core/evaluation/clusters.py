@@ -33,8 +33,8 @@ def agreement(assigned: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> Agr
 
     With more clusters than classes the unmatched clusters count as wrong.
     """
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
-    from sklearn.metrics import (  # type: ignore[import-untyped]
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import (
         adjusted_rand_score,
         f1_score,
         normalized_mutual_info_score,
@@ -64,7 +64,7 @@ def agreement(assigned: np.ndarray | Tensor, labels: np.ndarray | Tensor) -> Agr
 
 def cluster(features: Tensor, count: int, *, starts: int = 20, seed: int = 0) -> np.ndarray:
     """k-means of `features [N, D]`: cluster numbers int64 `[N]`, the best of `starts` starts."""
-    from sklearn.cluster import KMeans  # type: ignore[import-untyped]
+    from sklearn.cluster import KMeans
 
     if not 1 <= count <= len(features):
         raise UserError(f"clusters: {count} clusters of {len(features)} samples")

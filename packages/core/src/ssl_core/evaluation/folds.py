@@ -57,9 +57,9 @@ def cross_validate(
     `UserError` where a class has fewer than `folds` samples.
     """
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.model_selection import GridSearchCV, StratifiedKFold  # type: ignore[import-untyped]
-    from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
-    from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     y = labels.cpu().numpy()
     x = features.double().cpu().numpy()[y >= 0]
@@ -90,8 +90,8 @@ def cross_validate(
 
 
 def _model(classifier: Classifier) -> Any:
-    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-    from sklearn.svm import SVC  # type: ignore[import-untyped]
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.svm import SVC
 
     if classifier == "svm":
         return SVC()

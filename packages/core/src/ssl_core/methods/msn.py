@@ -53,12 +53,8 @@ class MSN(Method):
         self.prototypes = nn.Parameter(F.normalize(torch.randn(prototypes, dim), dim=1))
         self.teacher = Teacher(encoder=encoder, projector=self.projector)
         self.masker = RandomMasker(mask_ratio, mode="drop", count_rule="floor")
-        self.how = {
-            "temperature": temperature,
-            "sharpening": sharpening,
-            "balance": balance,
-            "sinkhorn_iterations": sinkhorn_iterations,
-        }
+        self.temperature, self.sharpening = temperature, sharpening
+        self.balance, self.sinkhorn_iterations = balance, sinkhorn_iterations
         self.momentum = cosine(momentum, 1.0)
 
     @property
@@ -86,7 +82,16 @@ class MSN(Method):
 
     def loss(self, reps: Reps) -> Loss:
         anchors, target = reps
-        return Loss.of(msn_parts(anchors, target, self.prototypes, **self.how))
+        parts = msn_parts(
+            anchors,
+            target,
+            self.prototypes,
+            temperature=self.temperature,
+            sharpening=self.sharpening,
+            balance=self.balance,
+            sinkhorn_iterations=self.sinkhorn_iterations,
+        )
+        return Loss.of(parts)
 
     def after_step(self, step: Step) -> None:
         self.teacher.update(self, self.momentum(step.index, step.total), step.finite)

@@ -31,7 +31,8 @@ def pixels_of(encoder: nn.Module, norm: Norm, predicted: Tensor, tokens: Tokens)
         return predicted
     parts = (-1, _channels(encoder) if norm == "channel" else 1)  # numbers normalised together
     std, mean = torch.std_mean(tokens.values.unflatten(-1, parts), -2, keepdim=True)
-    return (predicted.unflatten(-1, parts) * std + mean).flatten(-2)
+    pixels: Tensor = (predicted.unflatten(-1, parts) * std + mean).flatten(-2)
+    return pixels
 
 
 def _channels(encoder: nn.Module) -> int:

@@ -61,7 +61,7 @@ class VICRegL(Method):
             raise ValueError(f"alpha must lie in [0, 1), got {alpha}; with 1 it is vicreg")
         self.alpha = alpha
         self.matches = (int(matches[0]), int(matches[1]))
-        self.weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
+        self.invariance, self.variance, self.covariance = invariance, variance, covariance
         self.global_views = 2
 
     def encode(self, views: Sequence[View]) -> Reps:
@@ -83,7 +83,9 @@ class VICRegL(Method):
             global_views=self.global_views,
             alpha=self.alpha,
             matches=self.matches,
-            **self.weights,
+            invariance=self.invariance,
+            variance=self.variance,
+            covariance=self.covariance,
         )
         return Loss.of({"vicregl": loss})
 

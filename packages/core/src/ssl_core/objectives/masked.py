@@ -107,5 +107,5 @@ def normalise_channels(patches: Tensor, channels: int, *, eps: float = 1e-6) -> 
     numbers a channel.
     """
     x = patches.unflatten(-1, (-1, channels))  # [B, N, P / C, C]
-    x = (x - x.mean(-2, keepdim=True)) / (x.std(-2, keepdim=True) + eps)
-    return x.flatten(-2)
+    normalised: Tensor = (x - x.mean(-2, keepdim=True)) / (x.std(-2, keepdim=True) + eps)
+    return normalised.flatten(-2)

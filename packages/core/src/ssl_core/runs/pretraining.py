@@ -310,7 +310,7 @@ def _finish(
     write_report(run)
 
 
-def _more(run: Run, recipe: Recipe, domain: Domain, device: torch.device) -> dict[str, Any]:
+def _more(run: Run, recipe: Recipe, domain: Domain, device: torch.device | str) -> dict[str, Any]:
     """What the recipe asks its domain to measure besides."""
     known = Registry("evaluation.more", domain.measures)
     found: dict[str, Any] = {}
