@@ -202,5 +202,5 @@ def test_missing_and_empty_folders_are_the_users_error(tmp_path):
 def test_options_are_checked():
     with pytest.raises(UserError, match="did you mean 'max_length'"):
         TextOptions.of({"max_lenght": 5})
-    with pytest.raises(UserError, match="max_length: must be an integer >= 4, got 2"):
+    with pytest.raises(UserError, match="max_length: 2 is not an integer of at least 4"):
         TextOptions.of({"max_length": 2})

@@ -87,7 +87,7 @@ def test_views_differ_between_steps_and_samples_and_views() -> None:
 
 def test_shapes_and_roles() -> None:
     given = batch(3)
-    expected = {"simclr": 2, "byol": 2, "dino": 10, "weak": 2, "mae": 1, "none": 1}
+    expected = {"simclr": 2, "byol": 2, "dino": 10, "ressl": 2, "weak": 2, "mae": 1, "none": 1}
     assert set(expected) == set(VIEWS)
     for name, count in expected.items():
         made = views(name, given)
@@ -101,6 +101,12 @@ def test_shapes_and_roles() -> None:
     assert len(views("simclr", given, views=4)) == 4
     crops = views("dino", given, size=24, local_size=8, global_views=3, local_views=1)
     assert [view.data.shape[-1] for view in crops] == [24, 24, 24, 8]
+
+
+def test_the_first_view_of_ressl_keeps_its_colours() -> None:
+    gentle, *strong = REGISTRY.build("ressl", facts(), options={"strong_views": 2}).views
+    assert gentle.jitter.p == gentle.grey.p == 0
+    assert [view.jitter.p for view in strong] == [0.8, 0.8]
 
 
 def test_default_local_crops_are_the_papers() -> None:

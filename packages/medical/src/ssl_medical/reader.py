@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_core.batch import Record, Source
+from ssl_core.data.reading import (
+    Options,
+    load_facts,
+    look_at_some,
+    one_of,
+    save_facts,
+    whole_number,
+)
 from ssl_core.errors import CorruptSample, UserError
-from ssl_core.rng import generator, shuffled
+from ssl_core.rng import generator
 from ssl_core.runs.parts import cache_folder
 from ssl_medical.blocks import Block, Blocks
 from ssl_medical.bricks import Bricks, cut, stored
@@ -28,7 +35,7 @@ _BLOCK = 96
 
 
 @dataclass(frozen=True)
-class ReaderOptions:
+class ReaderOptions(Options):
     """What `data.options` of a recipe may set.
 
     `spacing` in mm, one number or three (None keeps each file's). `window` is a pair of HU or one
@@ -51,28 +58,13 @@ class ReaderOptions:
     """Records looked at to find sizes, channels, mean and std."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("scaling", ("auto", "window", "percentiles")),
-            ("four_d", ("refuse", "first", "channels")),
-        ):
-            if getattr(self, name) not in allowed:
-                value = getattr(self, name)
-                raise UserError(f"data.options.{name}: {value!r}; choose {', '.join(allowed)}")
+        one_of("scaling", self.scaling, ("auto", "window", "percentiles"))
+        one_of("four_d", self.four_d, ("refuse", "first", "channels"))
         for name in ("measure", "max_voxels"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"data.options.{name}: {value!r} is no positive integer")
+            whole_number(name, getattr(self, name), 1)
         _triple("spacing", self.spacing, float)
         _triple("block", self.block, int)
         window_of(self.window)
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> ReaderOptions:
-        """Checked options; unknown names raise `UserError`."""
-        from ssl_core.registry import check_options
-
-        check_options("data.options", cls, options, positional=0)
-        return cls(**options)
 
     @property
     def preparation(self) -> Preparation:
@@ -169,17 +161,13 @@ class VolumeReader:
 
     def save(self, folder: Path) -> None:
         """Writes `reader.json`; it holds sizes and options, nothing of the files' headers."""
-        content = {"spec": self._spec, "options": asdict(self.options)}
-        Path(folder, "reader.json").write_text(json.dumps(content, indent=2) + "\n")
+        save_facts(folder, self._spec, self.options)
 
     @classmethod
     def load(cls, folder: Path) -> VolumeReader:
         """The reader that `save` wrote."""
-        path = Path(folder, "reader.json")
-        if not path.is_file():
-            raise UserError(f"{path} does not exist; {folder} is not the folder of a medical run")
-        content = json.loads(path.read_text())
-        return cls(content["spec"], ReaderOptions(**content["options"]))
+        spec, options = load_facts(folder, what="scan")
+        return cls(spec, ReaderOptions(**options))
 
     @classmethod
     def fit(cls, source: Source, options: ReaderOptions | None = None) -> VolumeReader:
@@ -188,17 +176,9 @@ class VolumeReader:
         Unreadable records are passed over (the loader reports them). Raises `UserError` when none
         can be read.
         """
-        options = options or ReaderOptions()
-        rows = shuffled(np.arange(min(len(source), options.measure)), len(source), "scan facts")
-        found, reason = [], "the source is empty"
-        for row in np.sort(rows):
-            try:
-                found.append(_measured(source[int(row)], options))
-            except (CorruptSample, OSError) as error:
-                reason = str(error)
-        if not found:
-            raise UserError(f"data: none of {len(rows)} records is a readable scan ({reason})")
-        return cls(_spec_of(found, options), options)
+        chosen = options or ReaderOptions()
+        found = look_at_some(source, chosen.measure, lambda r: _measured(r, chosen), what="scan")
+        return cls(_spec_of(found, chosen), chosen)
 
 
 @dataclass(frozen=True)

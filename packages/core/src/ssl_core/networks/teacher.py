@@ -26,7 +26,7 @@ def ema_update(
         if bool(finite):
             torch._foreach_lerp_(old, new, 1 - momentum)
         return
-    # A select rather than a product with 0, because 0 x inf is not 0.
+    # A skipped step leaves the student as it was, so the change is finite and 0 times it is 0.
     change = torch._foreach_sub(new, old)
     weight = finite.to(old[0].dtype) * (1 - momentum)
     torch._foreach_mul_(change, weight)
@@ -41,15 +41,12 @@ class Teacher(nn.Module):
         self.teacher.update(self, momentum, step.finite)
 
     The average is kept in the parameters' own precision (fp32 under autocast; in bf16 a momentum
-    near 1 would lose every update). Buffers follow `buffers`: "own" lets batch norm inside the
-    teacher keep the statistics of what it sees (BYOL, DINO), "copy" takes the student's.
+    near 1 would lose every update). Buffers are the teacher's own: batch norm inside it keeps the
+    statistics of what it sees (BYOL, DINO).
     """
 
-    def __init__(self, *, buffers: str = "own", **networks: nn.Module) -> None:
+    def __init__(self, **networks: nn.Module) -> None:
         super().__init__()
-        if buffers not in ("own", "copy"):
-            raise ValueError(f"buffers must be 'own' or 'copy', got {buffers!r}")
-        self.buffer_policy = buffers
         self.names = tuple(networks)
         # Walking hundreds of modules costs as much as the update itself.
         self._pairs: dict[str, tuple[nn.Module, list[Tensor], list[Tensor]]] = {}
@@ -69,9 +66,6 @@ class Teacher(nn.Module):
                 known = student, list(teacher.parameters()), list(student.parameters())
                 self._pairs[name] = known
             ema_update(known[1], known[2], momentum, finite)
-            if self.buffer_policy == "copy":
-                for old, new in zip(teacher.buffers(), student.buffers(), strict=True):
-                    old.copy_(new)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Teacher:
         """Forgets the listed parameters: moving a network may replace them."""
