@@ -113,6 +113,8 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> str:
     if not records:
         return ""
     names = list(dict.fromkeys(name for record in records for name in parts_of(record)))
+    if len(names) == 2:  # a single part is the loss itself
+        names = names[:1]
     charts = [
         line_chart("Loss and its parts", {name: _curve(records, name) for name in names}),
         line_chart("Effective rank", {"rank": _curve(records, "effective_rank")}, zero=True),
