@@ -10,7 +10,7 @@ import yaml
 
 from ssl_core.errors import UserError, unknown
 from ssl_core.recipe import Recipe
-from ssl_core.registry import Registry
+from ssl_core.registry import Registry, check_options
 from ssl_core.runs import config
 from ssl_core.testing.vectors import VECTORS
 
@@ -154,3 +154,12 @@ def test_unknown_without_a_near_name() -> None:
     assert str(unknown("fruit", "xyz", ["apple"])) == (
         "fruit: 'xyz' is not known; available: apple"
     )
+
+
+def test_a_required_option_is_asked_for_by_name() -> None:
+    def factory(spec: dict, *, size: int, width: int = 3) -> int:
+        return size * width
+
+    check_options("thing box", factory, {"size": 2}, positional=1)
+    with pytest.raises(UserError, match="thing box needs the option 'size'"):
+        check_options("thing box", factory, {"width": 2}, positional=1)

@@ -50,8 +50,11 @@ class Registry(Mapping[str, str]):
 def check_options(
     what: str, factory: Callable[..., Any], options: Mapping[str, Any], *, positional: int
 ) -> None:
-    """Raises `UserError` for an option that `factory` does not take by keyword."""
+    """Raises `UserError` for an option that `factory` does not take by keyword, or lacks."""
     parameters = list(inspect.signature(factory).parameters.values())[positional:]
+    for p in parameters:
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in options:
+            raise UserError(f"{what} needs the option {p.name!r}")
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
     allowed = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
