@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ssl_core.networks.vit import PatchTransformer, Pool, Positions
+from ssl_core.networks.vit import PUBLISHED_SIZES, PatchTransformer, Pool, Positions
 
 
 def spec_vit(
@@ -53,12 +53,7 @@ def spec_vit(
     )
 
 
-SIZES: dict[str, dict[str, int]] = {
-    "nano": {"dim": 96, "depth": 4, "heads": 3},
-    "tiny": {"dim": 192, "depth": 12, "heads": 3},
-    "small": {"dim": 384, "depth": 12, "heads": 6},
-    "base": {"dim": 768, "depth": 12, "heads": 12},
-}
+SIZES: dict[str, dict[str, Any]] = {"nano": {"dim": 96, "depth": 4, "heads": 3}, **PUBLISHED_SIZES}
 
 
 def __getattr__(name: str) -> Any:

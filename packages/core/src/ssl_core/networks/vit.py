@@ -29,6 +29,16 @@ Pool = Literal["cls", "mean"]
 Positions = Literal["learned", "sincos", "relative", "none"]
 
 
+PUBLISHED_SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"dim": 192, "depth": 12, "heads": 3},
+    "small": {"dim": 384, "depth": 12, "heads": 6},
+    "base": {"dim": 768, "depth": 12, "heads": 12},
+    "large": {"dim": 1024, "depth": 24, "heads": 16},
+    "huge": {"dim": 1280, "depth": 32, "heads": 16},
+}
+"""The published sizes (Dosovitskiy et al. 2021; Touvron et al. 2021), of every kind of patches."""
+
+
 class MaskTokens(nn.Module):
     """Replace mode for token encoders of width `embed_dim`: one vector for hidden tokens.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from ssl_core.networks.vit import PatchTransformer, Pool, Positions
+from ssl_core.networks.vit import PUBLISHED_SIZES, PatchTransformer, Pool, Positions
 
 
 def vit(
@@ -44,12 +44,7 @@ def vit(
     )
 
 
-SIZES: dict[str, dict[str, Any]] = {
-    "nano": {"dim": 96, "depth": 6, "heads": 3},
-    "small": {"dim": 384, "depth": 12, "heads": 6},
-    "base": {"dim": 768, "depth": 12, "heads": 12},
-    "large": {"dim": 1024, "depth": 24, "heads": 16},
-}
+SIZES: dict[str, dict[str, Any]] = {"nano": {"dim": 96, "depth": 6, "heads": 3}, **PUBLISHED_SIZES}
 
 
 def __getattr__(name: str) -> Any:

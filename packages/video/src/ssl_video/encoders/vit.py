@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssl_core.networks.positions import resample_positions
-from ssl_core.networks.vit import PatchTransformer, Pool, Positions
+from ssl_core.networks.vit import PUBLISHED_SIZES, PatchTransformer, Pool, Positions
 from ssl_video.encoders.spec import clip_shape
 from ssl_video.encoders.videomae import flat_positions, from_videomae
 
@@ -99,13 +99,7 @@ def vit(
     )
 
 
-SIZES: dict[str, dict[str, Any]] = {
-    "nano": {"dim": 96, "depth": 6, "heads": 3},
-    "small": {"dim": 384, "depth": 12, "heads": 6},
-    "base": {"dim": 768, "depth": 12, "heads": 12},
-    "large": {"dim": 1024, "depth": 24, "heads": 16},
-    "huge": {"dim": 1280, "depth": 32, "heads": 16},
-}
+SIZES: dict[str, dict[str, Any]] = {"nano": {"dim": 96, "depth": 6, "heads": 3}, **PUBLISHED_SIZES}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ssl_core.errors import UserError
-from ssl_core.networks.vit import PatchTransformer, Pool, Positions
+from ssl_core.networks.vit import PUBLISHED_SIZES, PatchTransformer, Pool, Positions
 from ssl_vision.encoders.spec import channels_of, size_of
 
 
@@ -75,11 +75,7 @@ def vit(
 
 SIZES: dict[str, dict[str, Any]] = {
     "nano": {"dim": 96, "depth": 6, "heads": 3, "pool": "mean"},
-    "tiny": {"dim": 192, "depth": 12, "heads": 3},
-    "small": {"dim": 384, "depth": 12, "heads": 6},
-    "base": {"dim": 768, "depth": 12, "heads": 12},
-    "large": {"dim": 1024, "depth": 24, "heads": 16},
-    "huge": {"dim": 1280, "depth": 32, "heads": 16},
+    **PUBLISHED_SIZES,
 }
 
 
