@@ -147,3 +147,12 @@ def test_few_labels_are_compared_with_scratch(folder, tmp_path) -> None:
         batch_size=8, settings=TINY | more, progress=False,
     )  # fmt: skip
     assert "Dice was not measured" in bare.summary["verdict"]
+
+
+def test_an_unknown_option_of_a_measure_is_refused_before_training(folder, tmp_path) -> None:
+    with pytest.raises(UserError, match=r"evaluation\.more few_label_dice option"):
+        ssl_medical.pretrain(
+            data=str(folder), out=str(tmp_path / "run"), steps=2, progress=False,
+            settings=TINY | {"evaluation.more.few_label_dice.volume": 3},
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()

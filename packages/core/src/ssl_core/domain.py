@@ -47,7 +47,7 @@ class Domain(ABC):
     `runs.finetuning.finetune_run` is."""
     measures: Mapping[str, str] = {}
     """What `evaluation.more` of a recipe may ask for after training: name -> "module:function",
-    called as `function(run, domain, device=..., **options)`. The found mapping goes into
+    called as `function(run, domain, device, **options)`. The found mapping goes into
     `summary.json`, its `words` into the verdict."""
     exporters: Mapping[str, str] = {}
     """Formats that `export` knows besides the core's: name -> "module:function", called with the

@@ -28,7 +28,7 @@ from ssl_core.domain import Domain
 from ssl_core.errors import UserError, unknown
 from ssl_core.files import atomic_write
 from ssl_core.recipe import Named, Recipe
-from ssl_core.registry import check_options
+from ssl_core.registry import Registry, check_options
 
 Layer = Mapping[str, Any]
 NAMED = ("views", "encoder", "method")
@@ -256,6 +256,9 @@ def check_names(domain: Domain, recipe: Recipe) -> None:
         names = domain.encoder_names()
         if recipe.encoder.name not in names:
             raise unknown("encoder", recipe.encoder.name, names)
+    measures = Registry("evaluation.more", domain.measures)
+    for name, options in recipe.evaluation.more.items():
+        _check(measures, Named(name=name, **options), positional=3)
 
 
 def _check(registry: Any, named: Named, *, positional: int) -> None:

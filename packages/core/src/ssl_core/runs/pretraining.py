@@ -27,7 +27,7 @@ from ssl_core.evaluation.projection import plane
 from ssl_core.evaluation.rivals import Evaluator, Rival
 from ssl_core.files import atomic_folder, atomic_write, read_json, to_json, write_json
 from ssl_core.recipe import Recipe
-from ssl_core.registry import Registry, check_options
+from ssl_core.registry import Registry
 from ssl_core.rng import shuffled
 from ssl_core.runs.config import differences, save_recipe
 from ssl_core.runs.folder import Run, locate
@@ -313,12 +313,10 @@ def _finish(
 def _more(run: Run, recipe: Recipe, domain: Domain, device: torch.device | str) -> dict[str, Any]:
     """What the recipe asks its domain to measure besides."""
     known = Registry("evaluation.more", domain.measures)
-    found: dict[str, Any] = {}
-    for name, options in recipe.evaluation.more.items():
-        function = known.load(name)
-        check_options(f"evaluation.more {name}", function, options, positional=2)
-        found[name] = function(run, domain, device=device, **options)
-    return found
+    return {
+        name: known.load(name)(run, domain, device, **options)
+        for name, options in recipe.evaluation.more.items()
+    }
 
 
 def note_corrupt(run: Run, found: Mapping[str, str]) -> None:

@@ -24,8 +24,8 @@ from ssl_medical.segmentation.run import trained
 def few_label_dice(
     run: Run,
     domain: Domain,
-    *,
     device: torch.device,
+    *,
     volumes: int = 2,
     seeds: int = 3,
     steps: int = 120,
