@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_core.batch import Batch
+from ssl_core.encoder import Features
 from ssl_core.rng import Rng
 from ssl_core.views import View
 
@@ -45,3 +46,17 @@ class OneView:
 
     def plain(self, batch: Batch) -> Tensor:
         return batch.data
+
+
+class Net(nn.Module):
+    """One strided convolution, a nonlinearity, the mean; `[B, 2, *sides]` to `[B, 6]`."""
+
+    embed_dim = 6
+
+    def __init__(self, axes: int = 2) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1](2, 6, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Features:
+        return Features(torch.relu(self.conv(x)).flatten(2).mean(2))

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reference import OneView, golden, keys
-from ssl_core.encoder import Features
+from reference import Net, OneView, golden, keys
 from ssl_core.errors import UserError
 from ssl_core.methods.base import Method
 from ssl_core.methods.exemplar import Exemplar
@@ -21,20 +20,6 @@ from ssl_core.methods.rotation import Rotation, turned
 from ssl_core.networks.holes import at_boxes, inside_boxes, reverse_gradient
 from ssl_core.networks.tiles import cut_tiles, permutation_set
 from ssl_core.views import View
-
-
-class Net(nn.Module):
-    """One strided convolution, a nonlinearity, the mean; `[B, 2, *sides]` to `[B, 6]`."""
-
-    embed_dim = 6
-
-    def __init__(self, axes: int = 2) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[axes - 1](2, 6, 3, 2, 1)
-
-    def forward(self, x: Tensor) -> Features:
-        return Features(torch.relu(self.conv(x)).flatten(2).mean(2))
 
 
 def data(*sides: int, rows: int = 4) -> Tensor:

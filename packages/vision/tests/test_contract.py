@@ -19,6 +19,7 @@ DECODER = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2}
 DATA2VEC = {"masks": 2, "mask_block": 2, "decoder_dim": 16, "decoder_depth": 2, "decoder_groups": 4}
 JEPA = {"blocks": [{"targets": 2}], "predictor_dim": 16, "predictor_depth": 1, "predictor_heads": 2}
 TILES = {"dim": 8, "hidden": 16}
+PUZZLE = {"bank": 40, "dim": 8, "cells": 2, "negatives": 12}
 HOLE = {"hole": 16, "overlap": 2, "decoder_dim": 16, "adversarial": 0.01}
 
 TEACHER = ResNetNano(channels=3, widths=(4, 8), blocks=1, stem_stride=1)
@@ -33,6 +34,7 @@ CASES = [
     MethodCase("moco", "simclr", options=HEAD | {"queue": 20}, **SMALL, **RESNET),
     MethodCase("moco_v3", "byol", options=HEAD, **SMALL, **RESNET),
     MethodCase("nnclr", "simclr", options=NEAREST, **SMALL, **RESNET),
+    MethodCase("pirl", "pirl", options=PUZZLE, **SMALL, **RESNET),
     MethodCase("sup_con", "simclr", options=HEAD, **SMALL, **RESNET),
     MethodCase("simsiam", "simclr", options=HEAD | {"predictor_hidden": 4}, **SMALL, **RESNET),
     MethodCase("ressl", "ressl", options=HEAD | {"queue": 20}, **SMALL, **RESNET),

@@ -87,7 +87,16 @@ def test_views_differ_between_steps_and_samples_and_views() -> None:
 
 def test_shapes_and_roles() -> None:
     given = batch(3)
-    expected = {"simclr": 2, "byol": 2, "dino": 10, "ressl": 2, "weak": 2, "mae": 1, "none": 1}
+    expected = {
+        "simclr": 2,
+        "byol": 2,
+        "dino": 10,
+        "ressl": 2,
+        "pirl": 2,
+        "weak": 2,
+        "mae": 1,
+        "none": 1,
+    }
     assert set(expected) == set(VIEWS)
     for name, count in expected.items():
         made = views(name, given)

@@ -38,7 +38,7 @@ class VisionDomain(Domain):
         "method",
         {
             **pick(
-                *("simclr", "moco", "moco_v3", "nnclr", "sup_con"),
+                *("simclr", "moco", "moco_v3", "nnclr", "pirl", "sup_con"),
                 *("byol", "simsiam", "ressl", "swav"),
                 *("dino", "ibot", "dinov2", "msn"),
                 *("barlow_twins", "vicreg", "vicregl", "tico", "w_mse", "lejepa"),

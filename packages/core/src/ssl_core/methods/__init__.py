@@ -11,6 +11,7 @@ METHODS = {
     "moco": "ssl_core.methods.moco:MoCo",
     "moco_v3": "ssl_core.methods.moco_v3:MoCoV3",
     "nnclr": "ssl_core.methods.nnclr:NNCLR",
+    "pirl": "ssl_core.methods.pirl:PIRL",
     "sup_con": "ssl_core.methods.sup_con:SupCon",
     "byol": "ssl_core.methods.byol:BYOL",
     "simsiam": "ssl_core.methods.simsiam:SimSiam",

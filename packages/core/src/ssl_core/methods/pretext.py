@@ -31,15 +31,20 @@ class PretextClassifier(Method):
         return Loss.of(parts, {"accuracy": torch.stack(right).mean()})
 
     def pooled(self, variants: Tensor, rng: Rng) -> Tensor:
-        """The encoder on Q variants of every sample `[B, Q, C, ...]`: `[B, Q, D]`, one forward."""
-        rows, count = variants.shape[:2]
-        numbers = torch.arange(count, device=rng.device).repeat(rows)
-        keys = Rng(rng.key.repeat_interleave(count)).fold("variant", numbers)
-        with dropout_keys(keys):
-            features: Features = self.encoder(variants.flatten(0, 1))
-        self.monitored = features.pooled.detach()
-        out: Tensor = features.pooled.unflatten(0, (rows, count))
-        return out
+        """`pooled_variants` of this method."""
+        return pooled_variants(self, variants, rng)
+
+
+def pooled_variants(method: Method, variants: Tensor, rng: Rng) -> Tensor:
+    """The encoder on Q variants of every sample `[B, Q, C, ...]`: `[B, Q, D]`, one forward."""
+    rows, count = variants.shape[:2]
+    numbers = torch.arange(count, device=rng.device).repeat(rows)
+    keys = Rng(rng.key.repeat_interleave(count)).fold("variant", numbers)
+    with dropout_keys(keys):
+        features: Features = method.encoder(variants.flatten(0, 1))
+    method.monitored = features.pooled.detach()
+    out: Tensor = features.pooled.unflatten(0, (rows, count))
+    return out
 
 
 class TileHead(nn.Module):

@@ -39,6 +39,7 @@ from ssl_core.objectives.masked import (
     normalise_channels,
     normalise_patches,
 )
+from ssl_core.objectives.memory import memory_log_norm, memory_nce
 from ssl_core.objectives.orientation import hog, hog_patches
 from ssl_core.objectives.paired import clip, siglip
 from ssl_core.objectives.positives import sup_con
@@ -95,6 +96,8 @@ __all__ = [
     "masked_smooth_l1",
     "masked_token_cross_entropy",
     "me_max",
+    "memory_log_norm",
+    "memory_nce",
     "mix_negatives",
     "moco",
     "moco_v3",

@@ -29,7 +29,8 @@ def benchmark(domain: Domain, recipe: Recipe, *, seconds: float) -> dict[str, An
     device = choose_device(recipe.train.device)
     split = split_data(domain, recipe.data)
     reader = fitted_reader(domain, split.train, recipe.data)
-    method = build_parts(domain, recipe, reader).method.to(device).train()
+    parts = build_parts(domain, recipe, reader, records=len(split.train))
+    method = parts.method.to(device).train()
     optimizer = build_optimizer(method, recipe.optimizer)
     size, seed = recipe.train.batch_size, recipe.train.seed
     loader = Loader(

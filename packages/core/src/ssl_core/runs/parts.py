@@ -141,11 +141,14 @@ class Parts:
         return self.method.encoder
 
 
-def build_parts(domain: Domain, recipe: Recipe, reader: Reader, *, training: bool = True) -> Parts:
+def build_parts(
+    domain: Domain, recipe: Recipe, reader: Reader, *, training: bool = True, records: int = 1
+) -> Parts:
     """Views, encoder and method; a pure function of the recipe and the reader's facts.
 
     A method option `teacher` names a finished run, whose encoder the method gets, frozen. Without
     `training` another network stands in for it: using a run must not need its teacher's folder.
+    A method option `bank: auto` becomes `records`, how many samples there are to train on.
 
     Weights come from torch's generator started at the recipe's seed; the caller's generator is
     left as it was. A view policy with a `spec` tells the encoder what it changes (`view_size`).
@@ -160,6 +163,8 @@ def build_parts(domain: Domain, recipe: Recipe, reader: Reader, *, training: boo
             place = Path(str(options["teacher"]))
             frozen = frozen_encoder(domain, place, reader) if training else copy.deepcopy(encoder)
             options = {**options, "teacher": frozen}
+        if options.get("bank") == "auto":
+            options = {**options, "bank": records}
         method: Method = domain.methods.build(recipe.method.name, encoder, views, options=options)
     return Parts(reader, spec, views, method)
 

@@ -61,7 +61,7 @@ def train(
             return run
         split = split_data(domain, recipe.data, source)
         reader = _reader(domain, recipe, run, split)
-        parts = build_parts(domain, recipe, reader)
+        parts = build_parts(domain, recipe, reader, records=len(split.train))
         evaluator = make_evaluator(recipe, split, parts, device)
         main = rank() == 0
         baselines = _baselines(run, evaluator, parts, split) if main else None

@@ -130,6 +130,10 @@ def _hard(r: Rows) -> Tensor:
     return o.moco(r.x, r.y, bank(6), hard=mixed)
 
 
+def _norm(r: Rows) -> Tensor:
+    return o.memory_log_norm(r.x, r.y, bank(6), size=40, temperature=0.5)
+
+
 def _swav(r: Rows) -> Tensor:
     return o.swav(r.crops, [o.sinkhorn(t, temperature=0.5) for t in r.taught])
 
@@ -207,6 +211,12 @@ CASES: tuple[Case, ...] = (
     ),
     Case("moco", "", lambda r: o.moco(r.x, r.y, bank(6))),
     Case("moco", "mixed negatives", _hard),
+    Case(
+        "memory_nce",
+        "with its normaliser",
+        lambda r: o.memory_nce(r.x, r.y, bank(6), _norm(r), size=40, temperature=0.5),
+    ),
+    Case("memory_log_norm", "", _norm, "state"),
     Case("moco_v3", "", lambda r: o.moco_v3(r.x, r.y, *r.taught)),
     Case(
         "nnclr",

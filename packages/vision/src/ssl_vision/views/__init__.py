@@ -2,5 +2,5 @@
 
 VIEWS = {
     name: f"ssl_vision.views.policies:{name}"
-    for name in ("simclr", "byol", "dino", "ressl", "weak", "mae", "none")
+    for name in ("simclr", "byol", "dino", "ressl", "pirl", "weak", "mae", "none")
 }

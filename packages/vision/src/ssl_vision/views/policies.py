@@ -261,6 +261,46 @@ def ressl(
     return _policy(spec, size, [gentle, *_repeated(strong, strong_views)])
 
 
+def pirl(
+    spec: Spec,
+    *,
+    size: int | None = None,
+    puzzle_size: int | None = None,
+    scale: Range = (0.08, 1.0),
+    puzzle_scale: Range = (0.6, 1.0),
+    strength: float = 0.5,
+    jitter: float = 0.8,
+    grey: float = 0.2,
+    flip: float = 0.5,
+    interpolation: Interpolation = "bilinear",
+) -> ImagePolicy:
+    """PIRL (Misra & van der Maaten 2020): the image, then a larger crop that is cut into tiles.
+
+    `puzzle_size` is the side of what is cut (255 at 224) and defaults to 8/7 of `size`, a
+    multiple of 3. `strength` multiplies jitter (0.8, 0.8, 0.8, 0.2) of both.
+    """
+    side = _side(spec, size)
+    image = Augmentation(
+        side,
+        crop=RandomResizedCrop(_pair("scale", scale)),
+        flip=HorizontalFlip(flip),
+        jitter=ColourJitter(
+            0.8 * strength, 0.8 * strength, 0.8 * strength, 0.2 * strength, p=jitter
+        ),
+        grey=Grey(grey),
+        interpolation=interpolation,
+        **augmentation_facts(spec),
+    )
+    cut = puzzle_size if puzzle_size is not None else side * 8 // 7 // 3 * 3
+    puzzle = replace(
+        image,
+        size=_side(spec, cut),
+        crop=RandomResizedCrop(_pair("puzzle_scale", puzzle_scale)),
+        role="puzzle",
+    )
+    return _policy(spec, size, [image, puzzle])
+
+
 def mae(
     spec: Spec,
     *,
