@@ -68,6 +68,13 @@ class Domain(ABC):
     def load_reader(self, folder: Path) -> Reader:
         """The reader that `Reader.save` wrote into a run folder."""
 
+    def prepared(self, source: Source, reader: Reader, data: Data) -> Source:
+        """`source` as training reads it with this reader: decoded once and kept, for instance.
+
+        Called on every rank, on rank 0 before the others. What it makes must be whole or absent.
+        """
+        return source
+
     @abstractmethod
     def samples(self, folder: Path, *, count: int, seed: int) -> None:
         """Writes a small labelled set of real files into an empty folder."""

@@ -43,6 +43,9 @@ class Data(_Section):
     workers: int = Field(2, ge=0)
     """Decoding threads (or processes); 0 decodes in the training loop."""
     worker_kind: Literal["thread", "process"] = "thread"
+    buckets: int | None = Field(None, ge=2)
+    """Put records of similar length into one batch, sorted within windows of this many batches;
+    for sources that know lengths (`Source.lengths`: texts)."""
     max_corrupt: float = Field(0.05, ge=0, le=1)
     """Abort when a larger share of the samples seen was unreadable."""
     options: dict[str, Any] = {}

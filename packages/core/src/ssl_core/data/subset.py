@@ -33,6 +33,12 @@ class Subset:
         """Key, label and meta."""
         return head_of(self.source, int(self.indices[index]))
 
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """Those of the chosen records, where the source knows lengths."""
+        whole = getattr(self.source, "lengths", None)
+        return None if whole is None else whole[self.indices]
+
     def __getitem__(self, index: int) -> Record:
         return self.source[int(self.indices[index])]
 

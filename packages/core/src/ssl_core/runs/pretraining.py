@@ -16,6 +16,7 @@ from torch import nn
 
 from ssl_core.batch import Reader, Source
 from ssl_core.data import Loader, Stream
+from ssl_core.data.buckets import BucketedStream
 from ssl_core.distributed import rank, world_size
 from ssl_core.domain import Domain
 from ssl_core.engine.checkpoint import Checkpoints
@@ -69,7 +70,7 @@ def train(
         try:
             result = fit(
                 parts.method,
-                _loader(recipe, split, reader, run, device),
+                _loader(recipe, _prepared(domain, recipe, split, reader), reader, run, device),
                 train=recipe.train,
                 optimizer=recipe.optimizer,
                 out=run.path,
@@ -189,18 +190,30 @@ def make_evaluator(
     )
 
 
-def _loader(recipe: Recipe, split: Split, reader: Reader, run: Run, device: torch.device) -> Loader:
+def _prepared(domain: Domain, recipe: Recipe, split: Split, reader: Reader) -> Source:
+    """The training part as the domain wants it read; rank 0 makes what has to be made."""
+    if rank() == 0:
+        source = domain.prepared(split.train, reader, recipe.data)
+    barrier()
+    return source if rank() == 0 else domain.prepared(split.train, reader, recipe.data)
+
+
+def _loader(
+    recipe: Recipe, source: Source, reader: Reader, run: Run, device: torch.device
+) -> Loader:
     settings = recipe.data
     stream = Stream(
-        len(split.train),
+        len(source),
         recipe.train.batch_size,
         seed=recipe.train.seed,
         rank=rank(),
         world=world_size(),
         accumulate=recipe.train.accumulate,
     )
+    if settings.buckets is not None:
+        stream = BucketedStream.of(stream, source, window=settings.buckets)
     return Loader(
-        split.train,
+        source,
         reader,
         stream,
         device=device,
