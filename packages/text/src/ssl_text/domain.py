@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
-from ssl_core.batch import Source
+from ssl_core.batch import Reader, Source
 from ssl_core.domain import Domain
 from ssl_core.methods import pick
 from ssl_core.recipe import Data
@@ -52,6 +52,7 @@ class TextDomain(Domain):
             **pick("simclr", "byol", "barlow_twins", "vicreg", "data2vec"),
             "mlm": "ssl_text.methods.mlm:MLM",
             "curriculum_mlm": "ssl_text.methods.curriculum:CurriculumMLM",
+            "spanbert": "ssl_text.methods.spanbert:SpanBERT",
             "electra": "ssl_text.methods.electra:ELECTRA",
             "declutr": "ssl_text.methods.declutr:DeCLUTR",
             "tsdae": "ssl_text.methods.tsdae:TSDAE",
@@ -80,6 +81,14 @@ class TextDomain(Domain):
         from ssl_text.reader import TextReader
 
         return TextReader.load(folder)
+
+    def prepared(self, source: Source, reader: Reader, data: Data) -> Source:
+        """The documents themselves, or their token ids from a memory-mapped cache."""
+        from ssl_text.options import TextOptions
+        from ssl_text.sources.tokens import cached_tokens
+
+        options = TextOptions.of(data.options)
+        return cached_tokens(source, reader, options) if options.token_cache else source
 
     def samples(self, folder: Path, *, count: int, seed: int) -> None:
         """Passages of the Python standard library, labelled by what they are about."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssl_core.data.reading import Options, whole_number
-from ssl_core.errors import unknown
+from ssl_core.errors import UserError, unknown
 
 KINDS = ("bpe", "wordpiece", "unigram", "character", "amino")
 """Tokenizers that can be trained (or, "amino", are fixed)."""
@@ -34,6 +34,11 @@ class TextOptions(Options):
     """Pieces of a trained tokenizer, specials included; small corpora may yield fewer."""
     lowercase: bool = True
     """Whether a trained tokenizer ignores case."""
+    split: bool = False
+    """Train on all of a long document, in pieces of `max_length` tokens; needs `token_cache`."""
+    token_cache: bool | str = False
+    """Tokenise the training documents once and map the ids into memory: true keeps them in the
+    user's cache folder ($SSL_CACHE), a path there."""
     fit_limit: int = 200_000
     """Train the tokenizer on at most this many documents, spread evenly over the source."""
 
@@ -42,3 +47,11 @@ class TextOptions(Options):
             raise unknown("data.options.kind", self.kind, KINDS)
         for name, least in (("max_length", 4), ("vocab_size", 30), ("fit_limit", 1)):
             whole_number(name, getattr(self, name), least)
+        if not isinstance(self.token_cache, (bool, str)):
+            raise UserError(
+                f"data.options.token_cache: {self.token_cache!r} is no folder, true or false"
+            )
+        if self.split and not self.token_cache:
+            raise UserError(
+                "data.options.split: needs data.options.token_cache: true (or a folder)"
+            )

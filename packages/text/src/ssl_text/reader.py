@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
 from ssl_core.batch import Record, Source
@@ -77,13 +77,25 @@ class TextReader:
         """The same for a string. A document of which no token is left is corrupt."""
         shown = text[: _CHARACTERS_PER_TOKEN * self.max_length]
         found = self.tokenizer.encode(shown, add_special_tokens=False)
-        ids = found.ids[: self.max_length - 2]
+        return self._sample(found, 0, key)
+
+    def pieces(self, record: Record) -> list[Tensor]:
+        """All of a document as samples of at most `max_length` tokens, one after another."""
+        found = self.tokenizer.encode(text_of(record.payload, record.key), add_special_tokens=False)
+        inner = self.max_length - 2
+        starts = range(0, max(len(found.ids), 1), inner)
+        return [self._sample(found, start, record.key) for start in starts]
+
+    def _sample(self, found: Encoding, start: int, key: str) -> Tensor:
+        """[CLS], the tokens from `start` on that fit, [SEP]."""
+        stop = start + self.max_length - 2
+        ids = found.ids[start:stop]
         if not ids:
             raise CorruptSample(f"{key}: no tokens in the document")
         document = torch.tensor([self.special.cls, *ids, self.special.sep], dtype=torch.int32)
         if not self.words:
             return document
-        words = torch.tensor([-1, *(-1 if w is None else w for w in found.word_ids[: len(ids)])])
+        words = torch.tensor([-1, *(-1 if w is None else w for w in found.word_ids[start:stop])])
         starts = torch.ones_like(document)
         starts[1:-1] = words[1:] != words[:-1]
         return torch.stack([document, starts])
@@ -129,8 +141,8 @@ class TextReader:
 def _texts(source: Source, limit: int) -> Iterator[str]:
     """Documents to train on. Broken ones are passed over here: the loader reports them."""
     for index in evenly(len(source), limit):
-        record = source[index]
         try:
+            record = source[index]
             yield text_of(record.payload, record.key)
         except CorruptSample:
             continue

@@ -13,11 +13,12 @@ import numpy as np
 from ssl_core.batch import Record
 from ssl_core.data.heads import digest
 from ssl_core.data.limits import with_retries
+from ssl_core.errors import CorruptSample
 from ssl_text.sources.passage import PLAIN_LIMIT, Passage, whole_characters
 from ssl_text.sources.spans import Spans
 
-# A JSON object or a table row is useless in part: one beyond this limit fails to parse.
-_ROW_LIMIT: Final = 1 << 26
+ROW_LIMIT: Final = 1 << 26
+"""Bytes of the longest JSON object or table row that is read: in part they are useless."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class Part:
     group: np.ndarray | None = None
     split: str | None = None
     """ "train", "val" or "test" where the folder says so."""
+    fasta: bool = False
+    """Whether the documents are FASTA entries."""
 
 
 class SpanSource:
@@ -76,13 +79,21 @@ class SpanSource:
     def __getitem__(self, index: int) -> Record:
         part, row = self._find(index)
         offset, length = int(part.spans.offset[row]), int(part.spans.length[row])
-        raw = _read(
-            part.path, offset, min(length, PLAIN_LIMIT if part.field is None else _ROW_LIMIT)
-        )
-        if length > len(raw) and part.field is None:
-            raw = whole_characters(raw)
         where = self._key(part, row)
-        return self._record(part, row, Passage(raw, where, part.field, part.delimiter, offset))
+        if part.field is not None and length > ROW_LIMIT:
+            raise CorruptSample(f"{where}: a row of {length} bytes, more than {ROW_LIMIT}")
+        raw = _read(
+            part.path, offset, length if part.field is not None else min(length, PLAIN_LIMIT)
+        )
+        if length > len(raw):
+            raw = whole_characters(raw)
+        passage = Passage(raw, where, part.field, part.delimiter, offset, part.fasta)
+        return self._record(part, row, passage)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Bytes of each document, int64 `[N]`."""
+        return np.concatenate([part.spans.length for part in self.parts])
 
     def fingerprint(self) -> str:
         """A hash of the files' names and sizes and of the number of documents."""

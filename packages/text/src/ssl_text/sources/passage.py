@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_core.data.limits import with_retries
-from ssl_core.errors import CorruptSample
+from ssl_core.errors import CorruptSample, UserError
 
 PLAIN_LIMIT = 1 << 20
 """Bytes read of a plain document: readers cut documents at `max_length` tokens anyway."""
@@ -30,6 +30,8 @@ class Passage:
     delimiter: str = ","
     start: int = 0
     """Offset of `raw` in its file, so that a message can name the byte that is wrong."""
+    fasta: bool = False
+    """A FASTA entry: a line of description, then the sequence in lines."""
 
     def text(self) -> str:
         """The document; raises `CorruptSample` for invalid UTF-8, JSON, rows or empty text."""
@@ -38,11 +40,16 @@ class Passage:
             decoded = _json_field(decoded, self.field, self.where)
         elif isinstance(self.field, int):
             decoded = _cell(decoded, self.field, self.delimiter, self.where)
-        return decoded
+        return _sequence(decoded) if self.fasta else decoded
 
 
 def utf8(raw: bytes, *, where: str, start: int = 0) -> str:
     """Bytes as text, without a byte order mark; raises `CorruptSample` naming the bad byte."""
+    nothing = raw.find(b"\0")
+    if nothing >= 0:
+        raise CorruptSample(
+            f"{where}: zero at byte {start + nothing}: not text, or not in UTF-8 (UTF-16?)"
+        )
     try:
         return raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -50,6 +57,17 @@ def utf8(raw: bytes, *, where: str, start: int = 0) -> str:
         raise CorruptSample(
             f"{where}: invalid UTF-8 at byte {start + error.start} (0x{bad:02x})"
         ) from error
+
+
+def check_encoding(path: Path) -> None:
+    """`UserError` for UTF-16 and binary files, which would be full of corrupt samples."""
+    with path.open("rb") as file:
+        first = file.read(4096)
+    if first.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in first:
+        raise UserError(
+            f"data: {path} is not text in UTF-8 (UTF-16, or no text at all); convert it, for "
+            "instance with `iconv -f UTF-16 -t UTF-8`"
+        )
 
 
 def whole_characters(raw: bytes) -> bytes:
@@ -100,6 +118,12 @@ def _json_field(line: str, field: str, where: str) -> str:
         raise CorruptSample(f"{where}: no text in field {field!r}")
     text: str = value[field]
     return text
+
+
+def _sequence(entry: str) -> str:
+    """The letters of a FASTA entry, without description, white space and the mark of its end."""
+    _, _, letters = entry.partition("\n")
+    return "".join(letters.split()).removesuffix("*")
 
 
 def cells(row: str, delimiter: str) -> list[str]:

@@ -13,8 +13,8 @@ import numpy as np
 from ssl_core.data.labels import encode_labels
 from ssl_core.errors import UserError, unknown
 from ssl_text.options import TextOptions
-from ssl_text.sources.files import Part, SpanSource
-from ssl_text.sources.passage import cells
+from ssl_text.sources.files import ROW_LIMIT, Part, SpanSource
+from ssl_text.sources.passage import cells, check_encoding
 from ssl_text.sources.spans import lines
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -65,8 +65,8 @@ def delimiter_of(path: Path) -> str:
 
 def table_header(path: Path) -> list[str]:
     """The column names of a table."""
-    with path.open("rb") as file:
-        row = next((line for line in file if line.strip()), b"")
+    check_encoding(path)
+    row = _first_line(path)
     if not row:
         raise UserError(f"data.path: {str(path)!r} is empty; a table needs a header row")
     try:
@@ -74,6 +74,13 @@ def table_header(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise UserError(f"data.path: {str(path)!r}: the header is not UTF-8: {error}") from error
     return [name.strip() for name in cells(text.rstrip("\r\n"), delimiter_of(path))]
+
+
+def _first_line(path: Path) -> bytes:
+    """The first line that is not blank, or as much of it as is ever read of a row."""
+    with path.open("rb") as file:
+        lines = iter(lambda: file.readline(ROW_LIMIT), b"")
+        return next((line for line in lines if line.strip()), b"")
 
 
 def _row_fields(delimiter: str, columns: Sequence[int | None]) -> Fields:
@@ -110,15 +117,13 @@ def _rows(part: Part) -> Iterator[bytes]:
     with part.path.open("rb") as file:
         for offset, length in zip(part.spans.offset, part.spans.length, strict=True):
             file.seek(int(offset))
-            yield file.read(int(length))
+            yield file.read(int(length)) if length <= ROW_LIMIT else b""
 
 
 def _check_json(path: Path, field: str) -> None:
     """A wrong field name is the user's slip, not a corpus full of corrupt samples."""
-    with path.open("rb") as file:
-        first = next((line for line in file if line.strip()), b"")
     try:
-        value = json.loads(first)
+        value = json.loads(_first_line(path))
     except ValueError:
         return  # a corrupt sample, reported when it is read
     if isinstance(value, dict) and field not in value:

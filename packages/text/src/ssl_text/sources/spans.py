@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 _CHUNK = 1 << 24
-_NEWLINE, _QUOTE, _RETURN = 10, 34, 13
+_NEWLINE, _QUOTE, _RETURN, _GREATER = 10, 34, 13, 62
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ def paragraphs(path: Path) -> Spans:
     """Documents parted by blank lines; the line ends inside a paragraph belong to it."""
     found: list[tuple[int, int, int]] = []
     start = stop = first = offset = 0
+    number = 1
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        for line in iter(lambda: file.readline(_CHUNK), b""):  # no line may fill the memory
             if line.strip():
                 if stop == start:
                     start, first = offset, number
@@ -69,10 +70,33 @@ def paragraphs(path: Path) -> Spans:
                 found.append((start, stop - start, first))
                 start = stop = offset
             offset += len(line)
+            number += line.endswith(b"\n")
     if stop > start:
         found.append((start, stop - start, first))
     table = np.array(found, dtype=np.int64).reshape(-1, 3)
     return Spans(table[:, 0], table[:, 1], table[:, 2])
+
+
+def entries(path: Path) -> Spans:
+    """The entries of a FASTA file, each from its ">" at the start of a line to the next one."""
+    starts: list[np.ndarray] = []
+    numbers: list[np.ndarray] = []
+    position = seen = 0
+    last = _NEWLINE
+    for chunk in _chunks(path):
+        ends = chunk == _NEWLINE
+        begins = np.concatenate([[last == _NEWLINE], ends[:-1]])
+        at = np.flatnonzero(begins & (chunk == _GREATER))
+        starts.append(position + at)
+        numbers.append(seen + np.cumsum(ends)[at] + 1)
+        seen += int(ends.sum())
+        position += len(chunk)
+        last = int(chunk[-1])
+    if not starts:
+        return Spans(*(np.zeros(0, np.int64) for _ in range(3)))
+    start = np.concatenate(starts).astype(np.int64)
+    stop = np.append(start, position)[1:]
+    return Spans(start, stop - start, np.concatenate(numbers).astype(np.int64))
 
 
 def whole(path: Path) -> Spans:
