@@ -26,6 +26,7 @@ CASES = [
     ],
     MethodCase("mlm", "none", "bert_tiny", {}, {}, SMALL),
     MethodCase("curriculum_mlm", "none", "bert_tiny", {}, {}, SMALL),
+    MethodCase("spanbert", "none", "bert_tiny", {"places": 3}, {}, SMALL),
     MethodCase("electra", "none", "bert_tiny", {"generator": 0.5}, {}, SMALL),
     MethodCase("declutr", "declutr", "bert_tiny", {}, {"anchors": 2, "least": 3}, SMALL),
     MethodCase("tsdae", "deletion", "bert_tiny", {}, {}, SMALL),
