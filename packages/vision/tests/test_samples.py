@@ -46,14 +46,14 @@ def test_no_scan_is_on_both_sides(tmp_path, monkeypatch) -> None:
     }
     assert not sides["train"] & sides["test"]
     assert len(sides["train"]) + len(sides["test"]) >= 1795  # two scans may be alike
-    scans, labels = samples._scans()
+    scans, labels = samples.digit_scans()
     digit = {scan.tobytes(): str(label) for scan, label in zip(scans, labels, strict=True)}
     for path in (tmp_path / "a").rglob("*.*"):
         assert digit[path.read_bytes()] == path.parent.name
 
 
 def test_scenes_differ_in_place_size_and_colour() -> None:
-    scan = samples._scans()[0][0]
+    scan = samples.digit_scans()[0][0]
     scenes = np.stack([samples.draw_scene(scan, generator("t", i)) for i in range(40)])
     corner = scenes[:, :3, :3].mean((1, 2))  # background colours
     assert corner.std(0).min() > 10

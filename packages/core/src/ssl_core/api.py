@@ -30,6 +30,7 @@ from ssl_core.runs.folder import Run, resolve
 from ssl_core.runs.model import Model, load_model
 from ssl_core.runs.pretraining import train
 from ssl_core.runs.progress import progress_callbacks
+from ssl_core.runs.tasks import TASKS
 
 RunLike = Run | str | os.PathLike[str]
 
@@ -145,15 +146,17 @@ def evaluate(
     probe: bool = True,
     few_shot: Sequence[int] = (),
     corruptions: bool = False,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
     device: str = "auto",
     source: Source | None = None,
     domain: Domain | None = None,
 ) -> dict[str, Any]:
     """Measures a run again, on its own data or on other: k-NN, linear probe, retrieval, geometry.
 
-    `few_shot` adds a linear classifier fitted on so many labelled records of each class, and
-    `corruptions` accuracy on input that the domain spoils. Returns numbers for raw input,
-    untrained and trained encoder (see `summary.json`); also written to `evaluation.json`.
+    `few_shot` adds a linear classifier fitted on so many labelled records of each class,
+    `corruptions` accuracy on input that the domain spoils, and `more` other protocols by name with
+    their options ("finetune" everywhere, `{"finetune": {"steps": 200}}`). Returns numbers for raw
+    input, untrained and trained encoder (see `summary.json`); also written to `evaluation.json`.
     """
     found = as_run(run)
     path = None if data is None else os.fspath(data)
@@ -165,6 +168,7 @@ def evaluate(
         probe=probe,
         few_shot=few_shot,
         corruptions=corruptions,
+        more=more,
         device=choose_device(device),
     )
 
@@ -180,6 +184,7 @@ def finetune(
     batch_size: int = 128,
     views: str | None = None,
     task: str = "classification",
+    targets: Sequence[str] = (),
     labelled: int | None = None,
     device: str = "auto",
     source: Source | None = None,
@@ -187,17 +192,24 @@ def finetune(
     callbacks: Sequence[Callback] = (),
     progress: bool | None = None,
 ) -> dict[str, Any]:
-    """Trains a classifier on the run's encoder: a linear probe first, then every layer.
+    """Trains a head on the run's encoder: a linear probe first, then every layer.
 
-    `task` names another use that the domain offers (segmentation of scans); `labelled` trains on
-    at most so many labelled records.
-    `data` needs labels (default: the run's own data). Returns held-out accuracy of the probe and
-    of the fine-tuned network, and where it was written (default `<run>/finetune`).
+    `task` is "classification", "multilabel", "regression", or another use that the domain offers
+    (segmentation); `targets` names columns of the data that say what is to be learned (default:
+    its labels); `labelled` trains on at most so many labelled records.
+    `data` defaults to the run's own. Returns held-out scores of the probe and of the fine-tuned
+    network, and where it was written (default `<run>/finetune`).
     """
     found = as_run(run)
     domain = _domain_of(found, domain)
-    tasks = {"classification": "ssl_core.runs.finetuning:finetune_run", **domain.tasks}
-    return Registry("task", tasks).load(task)(  # type: ignore[no-any-return]
+    tasks = {**dict.fromkeys(TASKS, "ssl_core.runs.finetuning:finetune_run"), **domain.tasks}
+    train_task = Registry("task", tasks).load(task)
+    options: dict[str, Any] = {}
+    if task in TASKS and task not in domain.tasks:
+        options = {"task": task, "targets": tuple(targets)}
+    elif targets:
+        raise UserError(f"target: task {task!r} has targets of its own; leave the columns out")
+    return train_task(  # type: ignore[no-any-return]
         found,
         domain,
         path=None if data is None else os.fspath(data),
@@ -211,6 +223,7 @@ def finetune(
         labelled_records=labelled,
         source=source,
         callbacks=[*callbacks, *progress_callbacks(progress)],
+        **options,
     )
 
 

@@ -116,7 +116,7 @@ class Evaluation(_Section):
     probe: bool = False
     """Also fit a linear probe."""
     more: dict[str, dict[str, Any]] = {}
-    """What only one domain measures, after training: name -> options (`Domain.measures`)."""
+    """What else to measure after training: name -> options (`runs.measures`)."""
     limit: int = Field(10_000, ge=1)
     """At most this many records in each of bank and queries."""
 

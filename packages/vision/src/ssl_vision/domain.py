@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -32,6 +32,10 @@ class VisionDomain(Domain):
     libraries = ("torchvision", "timm", "pillow")
     double = 0.99
     corruptions = dict.fromkeys(CORRUPTIONS, SEVERITIES)
+    tasks: ClassVar[dict[str, str]] = {"segmentation": "ssl_vision.segmentation.run:segment_run"}
+    measures: ClassVar[dict[str, str]] = {
+        "segmentation": "ssl_vision.segmentation.run:dense_linear"
+    }
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(

@@ -50,7 +50,7 @@ def write_samples(folder: Path, *, count: int = DEFAULT_COUNT, seed: int = 0) ->
         raise UserError(f"count: {count} is too few; write at least 20 images")
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"folder: {folder} is not empty; name a new one")
-    scans, labels = _scans()
+    scans, labels = digit_scans()
     order = shuffled(np.arange(len(scans)), len(scans), "sample split", seed)
     held = round(len(scans) * TEST_SHARE)
     tests = round(count * TEST_SHARE)
@@ -65,7 +65,7 @@ def write_samples(folder: Path, *, count: int = DEFAULT_COUNT, seed: int = 0) ->
             (place / f"{side}-{i:05d}.{suffix}").write_bytes(_encoded(image, suffix))
 
 
-def _scans() -> tuple[np.ndarray, np.ndarray]:
+def digit_scans() -> tuple[np.ndarray, np.ndarray]:
     """1797 scans in 0..1, float64 `[N, 8, 8]`, and their digits."""
     from sklearn.datasets import load_digits
 
@@ -75,12 +75,18 @@ def _scans() -> tuple[np.ndarray, np.ndarray]:
 
 def draw_scene(scan: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One scene, uint8 `[SIDE, SIDE, 3]`, from a scan `[8, 8]` in 0..1."""
+    return draw_scene_and_ink(scan, rng)[0]
+
+
+def draw_scene_and_ink(scan: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A scene, and how much of each pixel the ink covers, `[SIDE, SIDE]` in 0..1."""
     ground = _background(rng)
     ink = _ink(ground, rng)
-    mask = _placed(scan, rng)[:, :, None]
+    covered = _placed(scan, rng)
+    mask = covered[:, :, None]
     scene = ground * (1 - mask) + ink * mask
     scene += rng.normal(0, 0.02, scene.shape)
-    return (scene.clip(0, 1) * 255).round().astype(np.uint8)
+    return (scene.clip(0, 1) * 255).round().astype(np.uint8), covered
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:

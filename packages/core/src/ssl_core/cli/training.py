@@ -69,27 +69,39 @@ def resume(app: App, screen: Screen, *, run: str, progress: bool) -> None:
 @click.option("--layer-decay", type=float, help="Rate factor per layer downwards, e.g. 0.75.")
 @click.option("--batch-size", default=128, show_default=True)
 @click.option("--views", help="View policy; default: the domain's gentlest.")
-@click.option("--task", default="classification", show_default=True, help="What to train.")
+@click.option(
+    "--task",
+    default="classification",
+    show_default=True,
+    help="classification, multilabel, regression, or one of the domain's own.",
+)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="COLUMN",
+    help="Column of the data to learn; may be repeated. Default: its labels.",
+)
 @click.option("--labelled", type=click.IntRange(min=1), help="Train on so many labelled records.")
 @device_option
 @progress_option
 def finetune(app: App, screen: Screen, *, run: str, **options: Any) -> None:
-    """Train a classifier on a run's encoder, or another task of the domain.
+    """Train a classifier on a run's encoder, or another task.
 
     A linear probe on the frozen encoder first, then every layer from there.
     """
     from ssl_core import api
-    from ssl_core.runs.summary import percent
+    from ssl_core.runs.summary import shown_score
 
     found = api.finetune(run, domain=app.domain, **options)
     screen.say()
-    if "accuracy" in found:
-        accuracy = found["accuracy"]
+    if "scores" in found:
+        probe, tuned = (found["scores"][name] for name in ("probe", "finetuned"))
         rows = [
-            ["linear probe, frozen encoder", percent(accuracy["probe"])],
-            ["all layers fine-tuned", percent(accuracy["finetuned"])],
+            ["linear probe, frozen encoder", *(shown_score(*item) for item in probe.items())],
+            ["all layers fine-tuned", *(shown_score(*item) for item in tuned.items())],
         ]
-        screen.table(["", "held-out accuracy"], rows)
+        screen.table(["", *(f"held-out {name}" for name in tuned)], rows)
     else:
         screen.table(*found["table"])
     screen.say(f"\nwritten to {found['out']}")

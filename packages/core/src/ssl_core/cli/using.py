@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     help="Also with N labelled records a class; may be repeated.",
 )
 @click.option("--corruptions", is_flag=True, help="Also on spoiled input, at every severity.")
+@click.option(
+    "--more",
+    multiple=True,
+    metavar="NAME",
+    help="Also by another protocol: finetune, or one of the domain's; may be repeated.",
+)
+@click.option("--set", "settings", multiple=True, metavar="NAME.KEY=VALUE", help="Its options.")
 @device_option
 def evaluate(
     app: App,
@@ -37,6 +44,8 @@ def evaluate(
     probe: bool,
     few_shot: tuple[int, ...],
     corruptions: bool,
+    more: tuple[str, ...],
+    settings: tuple[str, ...],
     device: str,
 ) -> None:
     """Measure a run again, or on other data.
@@ -44,6 +53,7 @@ def evaluate(
     k-NN, linear probe, retrieval and geometry, for raw input, untrained and trained encoder.
     """
     from ssl_core import api
+    from ssl_core.runs.config import protocols
 
     found = api.evaluate(
         run,
@@ -51,6 +61,7 @@ def evaluate(
         probe=probe,
         few_shot=few_shot,
         corruptions=corruptions,
+        more=protocols(more, settings),
         device=device,
         domain=app.domain,
     )

@@ -7,6 +7,7 @@ key, or naming one that cannot be read, must not touch a million files.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,6 +20,13 @@ def head_of(source: Source, index: int) -> Record:
     head = getattr(source, "head", None)
     record: Record = source[index] if head is None else head(index)
     return record
+
+
+def beside(record: Record, name: str) -> str:
+    """The path of a file that a column of the record's manifest names, relative like its own."""
+    path = str(record.payload)
+    root = path[: -len(record.key)] if path.endswith(record.key) else os.path.dirname(path)
+    return os.path.join(root, name)
 
 
 def labels_of(source: Source) -> np.ndarray:

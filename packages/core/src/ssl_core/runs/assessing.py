@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from ssl_core.evaluation.few_shot import few_shot as accuracy_of_few
 from ssl_core.evaluation.rivals import Evaluator, Rival
 from ssl_core.files import write_json
 from ssl_core.runs.folder import Run
+from ssl_core.runs.measures import checked, measure_more
 from ssl_core.runs.model import load_model
 from ssl_core.runs.parts import Parts, Split, build_parts, split_data
 from ssl_core.runs.pretraining import make_evaluator
@@ -32,11 +33,13 @@ def assess(
     probe: bool,
     few_shot: Sequence[int] = (),
     corruptions: bool = False,
+    more: Mapping[str, Mapping[str, Any]] | None = None,
     device: torch.device,
 ) -> dict[str, Any]:
     """Numbers for raw input, untrained and trained encoder; also written to `evaluation.json`."""
     if corruptions and not domain.corruptions:
         raise UserError(f"corruptions: ssl-{domain.name} has none to try")
+    checked(domain, more or {}, path)
     compared = rivals_of(run, domain, path=path, source=source, device=device)
     evaluator, rivals = compared.evaluator, compared.rivals
     if (few_shot or corruptions) and not evaluator.labelled:
@@ -68,7 +71,9 @@ def assess(
             name: spoiled.measure(encoder, rivals[name])
             for name, encoder in compared.encoders.items()
         }
-    found["verdict"] = verdict(found)
+    found["more"] = measure_more(run, domain, device, more or {}, path=path)
+    words = [each["words"] for each in found["more"].values() if "words" in each]
+    found["verdict"] = " ".join([verdict(found), *words])
     write_json(run.path / "evaluation.json", found)
     return found
 

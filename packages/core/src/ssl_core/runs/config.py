@@ -28,7 +28,8 @@ from ssl_core.domain import Domain
 from ssl_core.errors import UserError, unknown
 from ssl_core.files import atomic_write
 from ssl_core.recipe import Named, Recipe
-from ssl_core.registry import Registry, check_options
+from ssl_core.registry import check_options
+from ssl_core.runs.measures import checked
 
 Layer = Mapping[str, Any]
 NAMED = ("views", "encoder", "method")
@@ -112,6 +113,18 @@ def assignment(text: str) -> Layer:
     if not equals or not all(keys):
         raise UserError(f"set: {text!r} is not of the form section.key=value")
     return nested(keys, scalar(raw))
+
+
+def protocols(names: Iterable[str], settings: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """`NAME.key=value` settings below the names they belong to; other names are an error."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for text in settings:
+        layer = assignment(text)
+        name = next(iter(layer))
+        if name not in found or not isinstance(layer[name], Mapping):
+            raise UserError(f"set: {text!r} must start with one of --more: {', '.join(found)}")
+        found[name] = merge(found[name], layer[name])
+    return found
 
 
 def nested(keys: list[str], value: Any) -> Layer:
@@ -256,9 +269,7 @@ def check_names(domain: Domain, recipe: Recipe) -> None:
         names = domain.encoder_names()
         if recipe.encoder.name not in names:
             raise unknown("encoder", recipe.encoder.name, names)
-    measures = Registry("evaluation.more", domain.measures)
-    for name, options in recipe.evaluation.more.items():
-        _check(measures, Named(name=name, **options), positional=3)
+    checked(domain, recipe.evaluation.more, None)
 
 
 def _check(registry: Any, named: Named, *, positional: int) -> None:

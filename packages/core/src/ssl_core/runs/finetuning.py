@@ -1,4 +1,4 @@
-"""Fine-tuning: a linear probe on the frozen encoder, then every layer from there.
+"""Fine-tuning: a linear head on the frozen encoder, then every layer from there.
 
 Starting the head at the probe's optimum keeps the first steps from distorting good features
 (Kumar et al. 2022, "Fine-tuning can distort pretrained features").
@@ -7,6 +7,7 @@ Starting the head at the probe's optimum keeps the first steps from distorting g
 from __future__ import annotations
 
 import inspect
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,60 +15,62 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_core import recipe as recipes
 from ssl_core.batch import Batch, Reader, Source
-from ssl_core.data import Loader, Stream, Subset, labels_of
+from ssl_core.data import Loader, Stream, Subset
 from ssl_core.distributed import rank, world_size
 from ssl_core.domain import Domain
 from ssl_core.engine.fit import Callback, FitResult, fit
 from ssl_core.engine.parallel import process_group
 from ssl_core.errors import UserError
-from ssl_core.evaluation.probe import Probe, linear_probe
+from ssl_core.evaluation.heads import Head
 from ssl_core.files import write_json
 from ssl_core.methods.base import Loss, Method
 from ssl_core.rng import Rng, shuffled
 from ssl_core.runs.folder import Run
 from ssl_core.runs.model import Model, load_model
 from ssl_core.runs.parts import split_data
-from ssl_core.runs.summary import versions
+from ssl_core.runs.summary import percent, versions
+from ssl_core.runs.targets import Targets
+from ssl_core.runs.tasks import TASKS, Task, labelled_split
 from ssl_core.tensors import write_tensors
 from ssl_core.views import View, ViewPolicy
 
 
-class Classifier(Method):
-    """Cross-entropy of a linear head on pooled features; classes by the rows of `weight`."""
+class LinearHead(Method):
+    """An encoder with a linear head on its pooled features, trained for a `Task`.
+
+    `goal` (float32 `[N, T]`) holds the targets of all training records by their row.
+    """
 
     batch_coupled = False
 
-    def __init__(self, encoder: nn.Module, views: ViewPolicy, *, probe: Probe) -> None:
+    def __init__(
+        self, encoder: nn.Module, views: ViewPolicy, *, task: Task, start: Head, goal: Tensor
+    ) -> None:
         super().__init__(encoder, views)
-        self.head = nn.Linear(probe.weight.shape[1], probe.weight.shape[0])
+        self.task = task
+        self.head = nn.Linear(start.weight.shape[1], start.weight.shape[0])
         with torch.no_grad():
-            self.head.weight.copy_(torch.from_numpy(probe.weight))
-            self.head.bias.copy_(torch.from_numpy(probe.bias))
-        self.register_buffer("classes", torch.from_numpy(probe.classes.astype(np.int64)))
+            self.head.weight.copy_(start.weight)
+            self.head.bias.copy_(start.bias)
+        self.register_buffer("goal", goal, persistent=False)
 
     def views(self, batch: Batch, rng: Rng) -> list[View]:
-        """One view a sample, carrying its class."""
-        assert batch.label is not None
-        classes: Tensor = self.classes  # type: ignore[assignment]
-        target = torch.searchsorted(classes, batch.label)  # classes are sorted and complete
+        """One view a sample, carrying its target."""
+        goal: Tensor = self.goal  # type: ignore[assignment]
         view = self.view_policy(batch, rng)[0]
-        return [replace(view, params={**view.params, "class": target})]
+        return [replace(view, params={**view.params, "goal": goal[batch.index]})]
 
     def encode(self, views: Sequence[View]) -> tuple[Tensor, Tensor]:
-        """Logits `[B, classes]` and targets `[B]`."""
+        """Outputs `[B, outputs]` and targets `[B, T]`."""
         (features,) = self.features(views)
-        return self.head(features.pooled), views[0].params["class"]
+        return self.head(features.pooled), views[0].params["goal"]
 
     def loss(self, reps: tuple[Tensor, Tensor]) -> Loss:
-        logits, target = reps
-        right = (logits.detach().argmax(dim=1) == target).float().mean()
-        loss = F.cross_entropy(logits, target)
-        return Loss.of({"cross_entropy": loss}, metrics={"accuracy": right})
+        return self.task.loss(*reps)
 
 
 def finetune_run(
@@ -85,26 +88,37 @@ def finetune_run(
     labelled_records: int | None = None,
     source: Source | None = None,
     callbacks: Sequence[Callback] = (),
+    task: str = "classification",
+    targets: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Trains a classifier in `out`; continues there when interrupted. See `api.finetune`."""
-    recipe = run.recipe
+    """Trains a head of `TASKS` in `out`; continues there when interrupted. See `api.finetune`."""
+    recipe, kind = run.recipe, TASKS[task]
     data = recipe.data
     if path is not None:
         data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
     with process_group(device):
         split = split_data(domain, data, source)
-        train, heldout = labelled(split.train), labelled(split.heldout)
-        train = Subset(train, few_rows(len(train), labelled_records))
-        if len(train) == 0 or len(heldout) == 0:
+        told = kind.read(split.source, targets)
+        rows, asked = labelled_split(told, split.train.indices, split.heldout.indices)
+        rows = rows[few_rows(len(rows), labelled_records)]
+        if len(rows) == 0 or len(asked) == 0:
             raise UserError(
-                f"data: fine-tuning needs labelled records on both sides, found {len(train)} to "
-                f"train on and {len(heldout)} held out; give class folders or a label column"
+                f"data: fine-tuning needs labelled records on both sides, found {len(rows)} to "
+                f"train on and {len(asked)} held out; give class folders or a label column"
             )
+        train, heldout = Subset(split.source, rows), Subset(split.source, asked)
         model = load_model(run, domain, device=device)
+        chosen = kind(Targets(told.values[rows], told.names))
         bank = model.embed_source(train)
-        probe = linear_probe(bank.features, bank.labels, seed=recipe.train.seed)
-        before = _accuracy(model, heldout, probe.weight, probe.bias, probe.classes)
-        method = Classifier(model.encoder, _policy(domain, recipe, model, views), probe=probe)
+        start = chosen.start(bank.features, told.values[rows][bank.index], seed=recipe.train.seed)
+        before = _scores(model, heldout, chosen, start.weight, start.bias, told.values[asked])
+        method = LinearHead(
+            model.encoder,
+            _policy(domain, recipe, model, views),
+            task=chosen,
+            start=start,
+            goal=chosen.goal(told.values[rows]),
+        )
         settings = finetune_settings(recipe, steps=steps, batch_size=min(batch_size, len(train)))
         optimizer = recipes.Optimizer(lr=lr, layer_decay=layer_decay, clip=1.0)
         result = fit(
@@ -114,15 +128,19 @@ def finetune_run(
             optimizer=optimizer,
             out=out,
             device=device,
-            identity={"data": train.fingerprint(), "lr": lr, "layer_decay": layer_decay},
+            identity={
+                "data": train.fingerprint(),
+                "lr": lr,
+                "layer_decay": layer_decay,
+                "task": [task, *targets],
+            },
             callbacks=callbacks,
         )
-        head = method.head.cpu()
-        weight, bias = (p.detach().double().numpy() for p in (head.weight, head.bias))
-        after = _accuracy(model, heldout, weight, bias, probe.classes)
-        found = _outcome(run, split.source, out, before, after, probe, result)
+        weight, bias = (p.detach().double().cpu() for p in (method.head.weight, method.head.bias))
+        after = _scores(model, heldout, chosen, weight, bias, told.values[asked])
+        found = _outcome(run, out, chosen, before, after, result)
         if rank() == 0:
-            _write(out, model, method, found)
+            _write(out, model, chosen.in_units(weight, bias), found)
     return found
 
 
@@ -130,11 +148,6 @@ def few_rows(count: int, wanted: int | None, *, seed: int = 0) -> np.ndarray:
     """At most `wanted` of `count` rows, spread by a keyed permutation, in order."""
     chosen = count if wanted is None else min(count, wanted)
     return np.sort(shuffled(np.arange(chosen), max(1, count), "labelled records", seed))
-
-
-def labelled(source: Source) -> Subset:
-    """The records that have a label."""
-    return Subset(source, np.flatnonzero(labels_of(source) >= 0))
 
 
 def _policy(domain: Domain, recipe: recipes.Recipe, model: Model, views: str | None) -> ViewPolicy:
@@ -184,40 +197,79 @@ def finetune_loader(
     )
 
 
-def _accuracy(
-    model: Model, source: Source, weight: np.ndarray, bias: np.ndarray, classes: np.ndarray
-) -> float:
-    """Share of right predictions of a linear head on the deterministic view."""
+def _scores(
+    model: Model, source: Source, task: Task, weight: Tensor, bias: Tensor, values: Tensor
+) -> dict[str, float]:
+    """Scores of a linear head on the deterministic view of `source`, whose targets are `values`."""
     found = model.embed_source(source)
-    logits = found.features.double().numpy() @ weight.T + bias
-    return float(np.mean(classes[logits.argmax(axis=1)] == found.labels.numpy()))
+    weight, bias = task.in_units(weight, bias)
+    return task.scores(found.features.double() @ weight.T + bias, values[found.index])
 
 
 def _outcome(
     run: Run,
-    source: Source,
     out: Path,
-    before: float,
-    after: float,
-    probe: Probe,
+    task: Task,
+    before: dict[str, float],
+    after: dict[str, float],
     result: FitResult,
 ) -> dict[str, Any]:
-    names = source.classes
-    return {
+    found: dict[str, Any] = {
         "run": str(run.path),
         "out": str(out),
-        "accuracy": {"probe": before, "finetuned": after},
-        "classes": [str(c) if names is None else names[c] for c in probe.classes.tolist()],
+        "task": task.name,
+        "scores": {"probe": before, "finetuned": after},
+        "names": list(task.names),
         "steps": result.steps,
         "samples_per_second": result.samples_per_second,
         "wall_seconds": result.wall_seconds,
         "skipped": result.skipped,
         "versions": versions(),
     }
+    if "accuracy" in after:
+        found["accuracy"] = {"probe": before["accuracy"], "finetuned": after["accuracy"]}
+        found["classes"] = found["names"]
+    return found
 
 
-def _write(out: Path, model: Model, method: Classifier, found: dict[str, Any]) -> None:
+def _write(out: Path, model: Model, head: tuple[Tensor, Tensor], found: dict[str, Any]) -> None:
+    """The encoder, the head with outputs in the targets' units, the outcome."""
     write_tensors(out / "model.safetensors", model.encoder.state_dict())
-    facts = {"classes": found["classes"]}
-    write_tensors(out / "head.safetensors", method.head.state_dict(), facts)
+    weight, bias = (x.to(torch.float32) for x in head)
+    facts = {"task": found["task"], "names": found["names"]}
+    if "classes" in found:
+        facts["classes"] = found["classes"]
+    write_tensors(out / "head.safetensors", {"weight": weight, "bias": bias}, facts)
     write_json(out / "summary.json", found)
+
+
+def finetune_protocol(
+    run: Run,
+    domain: Domain,
+    device: torch.device,
+    *,
+    path: str | None = None,
+    steps: int = 500,
+    lr: float = 1e-3,
+    layer_decay: float | None = None,
+    batch_size: int = 128,
+    labelled: int | None = None,
+) -> dict[str, Any]:
+    """Held-out accuracy after fine-tuning every layer; the network itself is not kept."""
+    with tempfile.TemporaryDirectory() as scratch:
+        found = finetune_run(
+            run,
+            domain,
+            path=path,
+            out=Path(scratch),
+            steps=steps,
+            lr=lr,
+            layer_decay=layer_decay,
+            batch_size=batch_size,
+            views=None,
+            device=device,
+            labelled_records=labelled,
+        )
+    probe, tuned = (found["accuracy"][name] for name in ("probe", "finetuned"))
+    words = f"Fine-tuned for {steps} steps: {percent(tuned)} (linear probe {percent(probe)})."
+    return {"probe": probe, "finetuned": tuned, "steps": steps, "words": words}

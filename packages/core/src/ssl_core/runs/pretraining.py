@@ -28,10 +28,10 @@ from ssl_core.evaluation.projection import plane
 from ssl_core.evaluation.rivals import Evaluator, Rival
 from ssl_core.files import atomic_folder, atomic_write, read_json, to_json, write_json
 from ssl_core.recipe import Recipe
-from ssl_core.registry import Registry
 from ssl_core.rng import shuffled
 from ssl_core.runs.config import differences, save_recipe
 from ssl_core.runs.folder import Run, locate
+from ssl_core.runs.measures import measure_more
 from ssl_core.runs.parts import Parts, Split, build_parts, fitted_reader, split_data
 from ssl_core.runs.picturing import ROWS, write_pictures
 from ssl_core.runs.summary import compare, measure, verdict, versions
@@ -313,7 +313,7 @@ def _finish(
         "evaluation_seconds": time.perf_counter() - began,
         "versions": versions(domain.package.replace("_", "-"), *domain.libraries),
     }
-    summary["more"] = _more(run, recipe, domain, evaluator.device)
+    summary["more"] = measure_more(run, domain, evaluator.device, recipe.evaluation.more)
     words = [found["words"] for found in summary["more"].values() if "words" in found]
     summary["verdict"] = " ".join([verdict(summary), *words])
     rows = evaluator.few(ROWS)
@@ -321,15 +321,6 @@ def _finish(
         write_pictures(run, domain, parts, rows, seed=recipe.train.seed)
     write_json(run.summary_file, summary)
     write_report(run)
-
-
-def _more(run: Run, recipe: Recipe, domain: Domain, device: torch.device | str) -> dict[str, Any]:
-    """What the recipe asks its domain to measure besides."""
-    known = Registry("evaluation.more", domain.measures)
-    return {
-        name: known.load(name)(run, domain, device, **options)
-        for name, options in recipe.evaluation.more.items()
-    }
 
 
 def note_corrupt(run: Run, found: Mapping[str, str]) -> None:

@@ -111,6 +111,11 @@ def shown(name: str, value: float | None) -> str:
     return "n/a" if value is None or not math.isfinite(value) else f"{value:.1f}"
 
 
+def shown_score(name: str, value: float) -> str:
+    """A measure of a fine-tuned head as text: shares as percentages, errors as numbers."""
+    return percent(value) if name in ("accuracy", "mAP", "AUROC", "mIoU") else f"{value:.4g}"
+
+
 def versions(*packages: str) -> dict[str, str]:
     """Versions of Python and of the installed packages among `packages` and the usual ones."""
     names = ("torch", "numpy", "scikit-learn", "ssl-core", *packages)

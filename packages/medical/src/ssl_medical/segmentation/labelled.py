@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssl_core.batch import Batch, Record, Source
 from ssl_core.data import Subset
-from ssl_core.data.heads import head_of
+from ssl_core.data.heads import beside, head_of
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.rng import Rng
 from ssl_core.runs.parts import cache_folder
@@ -118,10 +118,8 @@ class LabelledReader:
 
 
 def _mask_path(record: Record) -> str:
-    """The segmentation's path, relative to the manifest like the scan's."""
-    name, path = str(record.meta["mask"]), str(record.payload)
-    root = path[: -len(record.key)] if path.endswith(record.key) else os.path.dirname(path)
-    return os.path.join(root, name)
+    """The segmentation's path."""
+    return beside(record, str(record.meta["mask"]))
 
 
 def classes_of(source: Source, reader: LabelledReader, *, look: int = 8) -> int:

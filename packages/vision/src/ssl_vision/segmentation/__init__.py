@@ -1,0 +1,1 @@
+"""Dense segmentation on a pretrained encoder: pairs of image and mask, a light head, mean IoU."""
