@@ -91,7 +91,8 @@ def _ridge(x: Tensor, y: Tensor, penalty: float) -> Tensor:
     # Least squares on stacked rows: as exact as the features allow, also where D > N.
     rows = torch.cat([a, torch.diag(shrink.sqrt())])
     goal = torch.cat([b, b.new_zeros(x.shape[1])])
-    return torch.linalg.lstsq(rows, goal[:, None], driver="gelsd").solution[:, 0]
+    solution: Tensor = torch.linalg.lstsq(rows, goal[:, None], driver="gelsd").solution
+    return solution[:, 0]
 
 
 def _logistic(x: Tensor, y: Tensor, penalty: float, start: Tensor) -> Tensor:
@@ -109,11 +110,11 @@ def _logistic(x: Tensor, y: Tensor, penalty: float, start: Tensor) -> Tensor:
         # Summed over columns, so that the number of labels changes no label's optimum.
         value = ((each * known).sum(0) / known.sum(0).clamp(min=1)).sum()
         value = value + penalty / 2 * weight[:, :-1].square().sum()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     with torch.enable_grad():
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)
     return weight.detach()
 
 
