@@ -26,6 +26,7 @@ HELPERS = {
     "mix_negatives",
     "msn_parts",
     "nearest",
+    "neighbours",
     "normalise_channels",
     "normalise_patches",
     "paws_parts",

@@ -24,6 +24,7 @@ METHODS = {
     "barlow_twins": "ssl_core.methods.barlow_twins:BarlowTwins",
     "vicreg": "ssl_core.methods.vicreg:VICReg",
     "vicregl": "ssl_core.methods.vicregl:VICRegL",
+    "lvm_med": "ssl_core.methods.lvm_med:LVMMed",
     "tico": "ssl_core.methods.tico:TiCo",
     "w_mse": "ssl_core.methods.w_mse:WMSE",
     "lejepa": "ssl_core.methods.lejepa:LeJEPA",

@@ -68,7 +68,7 @@ class VICRegL(Method):
         ordered = sorted(views, key=lambda view: view.role != "global")
         self.global_views = sum(view.role == "global" for view in ordered)
         features = self.features(ordered, joint=False)
-        maps = [_tokens(f) for f in features]
+        maps = [local_tokens(f) for f in features]
         return Reps(
             [self.projector(f.pooled) for f in features],
             [self.local_projector(m.flatten(0, 1)).unflatten(0, m.shape[:2]) for m in maps],
@@ -91,10 +91,23 @@ class VICRegL(Method):
 
 
 def places(view: View, grid: tuple[int, ...]) -> Tensor:
-    """Centres `[B, N, 2]` (row, column) of a crop's cells in pixels of the original image."""
+    """Centres `[B, N, axes]` of a crop's cells in its original.
+
+    Images tell `boxes` and `flip` (row, column in pixels), scans `centre` and `matrix` (mm).
+    """
+    if "matrix" in view.params and view.params["matrix"].shape[1] == len(grid):
+        sides = view.data.shape[2:]
+        axes = [
+            ((torch.arange(n, device=view.data.device) + 0.5) / n - 0.5) * side
+            for n, side in zip(grid, sides, strict=True)
+        ]
+        steps = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)  # [N, n]
+        matrix, centre = view.params["matrix"], view.params["centre"]
+        return steps.to(matrix) @ matrix.mT + centre[:, None]
     if "boxes" not in view.params or "flip" not in view.params or len(grid) != 2:
         raise UserError(
-            "vicregl matches places of images: it needs views that know their boxes and mirrorings"
+            "places of views are matched by position: the views must tell where they lie (`boxes` "
+            "and `flip` of images, `centre` and `matrix` of scans); choose other views"
         )
     boxes, flip = view.params["boxes"].float(), view.params["flip"]
     top, left, height, width = boxes.unbind(1)
@@ -106,7 +119,8 @@ def places(view: View, grid: tuple[int, ...]) -> Tensor:
     return pairs.flatten(1, 2)
 
 
-def _tokens(features: Features) -> Tensor:
+def local_tokens(features: Features) -> Tensor:
+    """The encoder's map as places `[B, N, D]`."""
     if features.tokens is None:
-        raise UserError("vicregl needs an encoder with a feature map; this one gives pooled only")
+        raise UserError("encoder: places are matched on a feature map, and this one has none")
     return features.tokens

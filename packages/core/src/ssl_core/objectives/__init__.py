@@ -29,6 +29,7 @@ from ssl_core.objectives.distillation import (
     swav,
 )
 from ssl_core.objectives.gaussian import lejepa, sigreg
+from ssl_core.objectives.graph_matching import graph_matching, neighbours
 from ssl_core.objectives.local_matches import best_matches, vicregl, vicregl_local
 from ssl_core.objectives.masked import (
     masked_l1,
@@ -81,6 +82,7 @@ __all__ = [
     "clip",
     "covariance_penalty",
     "dino",
+    "graph_matching",
     "hardest",
     "hog",
     "hog_patches",
@@ -106,6 +108,7 @@ __all__ = [
     "msn_parts",
     "nearest",
     "negative_cosine",
+    "neighbours",
     "nnclr",
     "normalise_channels",
     "normalise_patches",

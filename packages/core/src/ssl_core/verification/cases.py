@@ -72,6 +72,12 @@ class Case(NamedTuple):
         return f"{self.objective}: {self.form}" if self.form else self.objective
 
 
+def _matched(r: Rows, group: int) -> Tensor:
+    """Graph matching of the batch cut into groups that no replica's share cuts through."""
+    x, y = (rows.unflatten(0, (-1, group)) for rows in (r.x, r.y))
+    return o.graph_matching(x, y, o.neighbours(x, 1), o.neighbours(y, 1))
+
+
 def bank(rows: int, *, seed: int = 5) -> Tensor:
     """Fixed rows `[rows, DIM]` that every replica has: a queue, prototypes, directions."""
     generator = torch.Generator().manual_seed(seed)
@@ -233,6 +239,7 @@ CASES: tuple[Case, ...] = (
     Case("triplet", "band", lambda r: o.triplet(r.x, r.y, select="band", band=(1, 4))),
     Case("triplet", "all", lambda r: o.triplet(r.x, r.y, select="all", labels=r.labels)),
     Case("margin_contrastive", "", lambda r: o.margin_contrastive(r.x, r.y)),
+    Case("graph_matching", "groups of 2", lambda r: _matched(r, 2)),
     Case("barlow_twins", "", lambda r: o.barlow_twins(r.x, r.y)),
     Case("barlow_twins", "wide", lambda r: o.barlow_twins(r.a.flatten(1), r.b.flatten(1))),
     Case("cca_ssg", "", lambda r: o.cca_ssg(r.x, r.y)),

@@ -167,6 +167,40 @@ def vit(
     )
 
 
+def resnet(
+    spec: Mapping[str, Any], *, depth: int = 50, width: float = 1.0, stem_kernel: int = 7
+) -> MonaiEncoder:
+    """A ResNet of 10 to 200 layers (He et al. 2016; in three dimensions Chen et al. 2019)."""
+    from monai.networks.nets import resnet as networks
+
+    channels, axes, sides = _facts(spec)
+    _divisible("monai_resnet", sides, 32)
+    if depth not in _RESNETS:
+        known = ", ".join(map(str, _RESNETS))
+        raise UserError(f"encoder monai_resnet: depth must be one of {known}, got {depth}")
+    model = getattr(networks, f"resnet{depth}")(
+        spatial_dims=axes,
+        n_input_channels=channels,
+        widen_factor=width,
+        conv1_t_size=stem_kernel,
+        conv1_t_stride=2,
+        feed_forward=False,
+    )
+    return MonaiEncoder(model, _resnet_maps, channels, sides)
+
+
+_RESNETS = (10, 18, 34, 50, 101, 152, 200)
+
+
+def _resnet_maps(model: Any, x: Tensor) -> list[Tensor]:
+    maps = [model.act(model.bn1(model.conv1(x)))]
+    x = model.maxpool(maps[0])
+    for layer in (model.layer1, model.layer2, model.layer3, model.layer4):
+        x = layer(x)
+        maps.append(x)
+    return maps
+
+
 def _divisible(name: str, sides: Sequence[int], by: int) -> None:
     if any(side % by for side in sides):
         raise UserError(f"encoder {name}: views of {sides} voxels must be multiples of {by}")
