@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from monai.networks.nets import DynUNet, SegResNet, SwinUNETR
+from monai.networks.nets import DynUNet, SegResNet, SwinUNETR, resnet10
 
 from ssl_core.errors import UserError
 from ssl_medical.encoders.create import create_encoder
@@ -12,10 +12,12 @@ SPEC = {"channels": 2, "axes": 3, "block": [32, 32, 32], "view_sides": [32, 32, 
 SMALL = {
     "resnet_nano": {"widths": (4, 8)},
     "unet_nano": {"widths": (4, 8), "dim": 4},
+    "cswin_nano": {"dim": 6, "depths": (1, 1), "heads": (3, 3), "stripes": (1, 0)},
     "vit_nano_patch16": {"depth": 1},
     "monai_segresnet": {"init_filters": 8, "blocks_down": (1, 1, 1)},
     "monai_dynunet": {"filters": (4, 8, 8)},
     "monai_swin_unetr": {"feature_size": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)},
+    "monai_resnet": {"depth": 10, "width": 0.125, "stem_kernel": 3},
     "monai_vit": {"hidden_size": 24, "mlp_dim": 24, "num_layers": 1, "num_heads": 2},
 }
 
@@ -36,7 +38,7 @@ def test_every_encoder_gives_pooled_tokens_and_dense_features(name) -> None:
     assert not unused, "only the U-Net's climb is outside the pooled features"
 
 
-@pytest.mark.parametrize("name", ["resnet_nano", "unet_nano", "vit_nano_patch8"])
+@pytest.mark.parametrize("name", ["resnet_nano", "unet_nano", "cswin_nano", "vit_nano_patch8"])
 def test_slices_take_the_same_encoders(name) -> None:
     spec = {"channels": 1, "axes": 2, "block": [16, 16, 1], "view_sides": [16, 16]}
     features = create_encoder(name, spec)(torch.randn(2, 1, 16, 16))
@@ -71,6 +73,21 @@ def test_weights_load_into_monais_own_networks() -> None:
     for layer in [*theirs.downsamples, theirs.bottleneck]:
         x = layer(x)
     assert torch.equal(x, ours.stages(data)[-1])
+
+
+def test_the_residual_network_is_monais() -> None:
+    data = torch.randn(2, 2, 32, 32, generator=torch.Generator().manual_seed(1))
+    spec = SPEC | {"axes": 2, "block": [32, 32, 1], "view_sides": [32, 32]}
+    ours = create_encoder("monai_resnet", spec, **SMALL["monai_resnet"]).eval()
+    theirs = resnet10(
+        spatial_dims=2, n_input_channels=2, widen_factor=0.125, conv1_t_size=3, conv1_t_stride=2,
+        feed_forward=False,
+    ).eval()  # fmt: skip
+    theirs.load_state_dict(ours.model.state_dict())
+    torch.testing.assert_close(theirs(data), ours(data).pooled)
+    assert [x.shape[2] for x in ours.stages(data)] == [16, 8, 4, 2, 1]
+    with pytest.raises(UserError, match="depth must be one of 10"):
+        create_encoder("monai_resnet", spec, depth=20)
 
 
 def test_sizes_that_do_not_fit_are_named() -> None:

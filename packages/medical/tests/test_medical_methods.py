@@ -95,9 +95,9 @@ def test_cut_outs_hide_their_share_and_targets_are_whole() -> None:
     first, second = policy(batch, Rng.at(0, 0, batch.ids))
     for view in (first, second):
         for row, quarters in enumerate(view.params["quarters"].tolist()):
-            back = view.params["target"][row].rot90(-quarters, (-2, -1))
+            back = view.params["target"][row].rot90(-quarters, (1, 2))
             other = second.params["target"][row]
-            same = other.rot90(-int(second.params["quarters"][row]), (-2, -1))
+            same = other.rot90(-int(second.params["quarters"][row]), (1, 2))
             torch.testing.assert_close(back, same)
         kept = (view.data == view.params["target"]).float().mean()
         assert 0.65 < kept < 0.95

@@ -39,7 +39,7 @@ class MedicalDomain(Domain):
         "method",
         pick(
             *("simclr", "byol", "dino", "barlow_twins", "vicreg"),
-            *("mae", "simmim", "spark", "rotation"),
+            *("mae", "simmim", "spark", "rotation", "jigsaw", "lvm_med"),
         )
         | METHODS,
     )

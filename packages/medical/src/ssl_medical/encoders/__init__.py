@@ -12,9 +12,11 @@ ENCODERS = {
         for size in _SIZES
         for patch in (4, 8, 16)
     },
+    "cswin_nano": "ssl_medical.encoders.cswin:nano",
+    "cswin_tiny": "ssl_medical.encoders.cswin:tiny",
     **{
         f"monai_{name}": f"ssl_medical.encoders.monai_models:{name}"
-        for name in ("segresnet", "dynunet", "swin_unetr", "vit")
+        for name in ("segresnet", "dynunet", "swin_unetr", "vit", "resnet")
     },
 }
 """Name -> "module:factory", for a registry; nothing is imported."""

@@ -36,9 +36,10 @@ class ModelsGenesis(Method):
         self.out = CONV[axes_of(encoder)](self.head.dense_dim, channels, 1)
 
     def encode(self, views: Sequence[View]) -> list[Pair]:
-        return [self._restored(view) for view in views]
+        return [self.restored(view) for view in views]
 
-    def _restored(self, view: View) -> Pair:
+    def restored(self, view: View) -> Pair:
+        """What the network makes of a view, and what it should."""
         with dropout_keys(view.rng):
             features, dense = self.head(self.encoder, view.data)
         self.monitored = features.pooled.detach()

@@ -5,6 +5,9 @@
 The released code also swaps regions with another sample of the batch; here cut-outs hold noise
 only, so that a sample's views do not depend on its neighbours. Its heads read two tokens of the
 last stage, these the pooled features.
+
+With `learned` weights it is CSwin UNet's pretraining (Li et al., Medical Physics 2025), whose paper
+names no tasks: L = sum_i L_i / (2 s_i^2) + log(1 + s_i^2), s_i learned.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_core.methods.base import Loss, Method
+from ssl_core.networks.auto_weight import AutoWeight
 from ssl_core.networks.dropout import dropout_keys
 from ssl_core.objectives import nt_xent
 from ssl_core.views import View, ViewPolicy
@@ -26,7 +30,10 @@ Reps = list[dict[str, Tensor]]
 
 
 class SwinUNETRPretext(Method):
-    """Any encoder; three heads, whose losses `rotation`, `contrast`, `inpainting` weight."""
+    """Any encoder; three heads, whose losses `rotation`, `contrast`, `inpainting` weight.
+
+    `learned` weighs them by parameters of its own besides.
+    """
 
     def __init__(
         self,
@@ -39,6 +46,7 @@ class SwinUNETRPretext(Method):
         rotation: float = 1.0,
         contrast: float = 1.0,
         inpainting: float = 1.0,
+        learned: bool = False,
     ) -> None:
         super().__init__(encoder, views)
         width: int = encoder.embed_dim  # type: ignore[assignment]
@@ -48,6 +56,7 @@ class SwinUNETRPretext(Method):
         self.turns = nn.Linear(width, 4)
         self.projector = nn.Linear(width, dim)
         self.temperature = temperature
+        self.balance = AutoWeight(3) if learned else None
         self.weights = {"rotation": rotation, "contrast": contrast, "inpainting": inpainting}
 
     def encode(self, views: Sequence[View]) -> Reps:
@@ -72,4 +81,22 @@ class SwinUNETRPretext(Method):
             "contrast": nt_xent(*(rep["z"] for rep in reps), temperature=self.temperature),
             "inpainting": F.l1_loss(joined["pixels"].float(), joined["target"].float()),
         }
-        return Loss.of({name: self.weights[name] * part for name, part in parts.items()})
+        weighted = {name: self.weights[name] * part for name, part in parts.items()}
+        if self.balance is None:
+            return Loss.of(weighted)
+        told = {f"{name} loss": part.detach() for name, part in parts.items()}
+        return Loss.of(self.balance(weighted), told)
+
+
+def cswin_unet(
+    encoder: nn.Module,
+    views: ViewPolicy,
+    *,
+    dim: int = 512,
+    decoder_dim: int = 16,
+    temperature: float = 0.5,
+) -> SwinUNETRPretext:
+    """CSwin UNet's pretraining (Li et al., Medical Physics 2025): tasks with learned weights."""
+    return SwinUNETRPretext(
+        encoder, views, dim=dim, decoder_dim=decoder_dim, temperature=temperature, learned=True
+    )

@@ -95,7 +95,7 @@ class Augmentation:
             rng, self.frame.block, sides, spec["spacing"], near=near, reach=reach
         )
         x = self.intensity(sampled(self.frame.unit(data), place, sides), rng)
-        params = place.millimetres(data.corner, spec["spacing"])
+        params = place.told(data, spec["spacing"])
         view = View(self.frame.normalised(x), rng, role=self.role, params=params)
         return view, place
 

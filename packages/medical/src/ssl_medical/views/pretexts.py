@@ -44,7 +44,7 @@ class Restore(VolumePolicy):
         rng, own = rng.fold("view", 0), self.frame
         place = self.place.sample(rng, own.block, own.sides, own.spec["spacing"])
         clean = sampled(own.unit(batch.data), place, own.sides)
-        told = place.millimetres(batch.data.corner, own.spec["spacing"])
+        told = place.told(batch.data, own.spec["spacing"])
         params = {**told, "target": own.normalised(clean)}
         return [View(own.normalised(self.corrupted(clean, rng)), rng, params=params)]
 
@@ -107,7 +107,7 @@ class CutOuts(VolumePolicy):
         own, spacing = self.frame, self.frame.spec["spacing"]
         place = self.place.sample(rng.fold("crop"), own.block, own.sides, spacing)
         x = sampled(own.unit(batch.data), place, own.sides)
-        told = place.millimetres(batch.data.corner, spacing)
+        told = place.told(batch.data, spacing)
         made = []
         for v in range(2):
             key = rng.fold("view", v)
@@ -121,8 +121,8 @@ class CutOuts(VolumePolicy):
 
 
 def quarter_turned(x: Tensor, quarters: Tensor) -> Tensor:
-    """Every sample turned by its number of quarters in the plane of the last two axes."""
-    turned = torch.stack([x.rot90(k, (-2, -1)) for k in range(4)])
+    """Every sample turned by its number of quarters in the axial plane (the first two axes)."""
+    turned = torch.stack([x.rot90(k, (2, 3)) for k in range(4)])
     return turned[quarters, torch.arange(len(x), device=x.device)]
 
 
@@ -137,7 +137,7 @@ def cutouts(
 ) -> CutOuts:
     """Swin UNETR's two views: quarter turns and cut-outs of up to `share` of the volume."""
     base = frame(spec, size)
-    if base.sides[-1] != base.sides[-2]:
+    if base.sides[0] != base.sides[1]:
         raise UserError(f"views cutouts: quarter turns need square views, got {base.sides}")
     return CutOuts(base, (), None, placement(scale, angle, flip, 0.0), share)
 
@@ -250,7 +250,7 @@ class Grid(VolumePolicy):
 
     def _view(self, x: Tensor, place: Placement, batch: Batch, rng: Rng, role: str) -> View:
         seen = self.frame.normalised(sampled(x, place, self.frame.sides))
-        told = place.millimetres(batch.data.corner, self.frame.spec["spacing"])
+        told = place.told(batch.data, self.frame.spec["spacing"])
         return View(seen, rng, role=role, params=told)
 
 

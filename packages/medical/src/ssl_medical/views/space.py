@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ssl_core.ops.geometry import check_probability
 from ssl_core.rng import Rng
+from ssl_medical.blocks import Blocks
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,14 @@ class Placement:
     centre: Tensor
     matrix: Tensor
 
+    def told(self, data: Blocks, spacing: Sequence[float]) -> dict[str, Tensor]:
+        """A view's provenance: `millimetres`, and `place`, its centre as shares of the scan."""
+        axes = self.centre.shape[1]
+        place = (self.centre + data.corner[:, :axes]) / data.shape[:, :axes]
+        return {**self.millimetres(data.corner, spacing), "place": place}
+
     def millimetres(self, corner: Tensor, spacing: Sequence[float]) -> dict[str, Tensor]:
-        """`centre` and `matrix` in mm from the scan's corner, for a view's provenance."""
+        """`centre` and `matrix` in mm from the scan's corner."""
         axes = self.centre.shape[1]
         step = self.centre.new_tensor(spacing[:axes])
         return {
