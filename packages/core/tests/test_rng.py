@@ -297,3 +297,11 @@ def test_shuffled_refuses_places_outside() -> None:
         with pytest.raises(ValueError, match="must lie in"):
             shuffled(np.array(index), 5)
     assert shuffled(np.array([], np.int64), 5).tolist() == []
+
+
+def test_numbers_at_places_are_those_of_the_whole_draw():
+    rng = Rng.at(3, 1, torch.arange(4))
+    whole = rng.uniform("stream", 9, 5)
+    rows, places = torch.tensor([0, 2, 2, 3]), torch.tensor([8, 0, 3, 7])
+    assert torch.equal(rng.uniform_at("stream", rows, places, 5), whole[rows, places])
+    assert torch.equal(rng.uniform_at("s", rows, places), rng.uniform("s", 9)[rows, places])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -68,7 +70,7 @@ def test_without_dropout_it_is_the_librarys_model():
     from transformers import BertModel
 
     encoder = tiny().double().eval()
-    config = encoder.model.config
+    config = copy.deepcopy(encoder.model.config)
     theirs = BertModel(config, add_pooling_layer=False).double().eval()
     theirs.set_attn_implementation("eager")
     theirs.load_state_dict(encoder.model.state_dict())

@@ -137,6 +137,16 @@ class Rng:
         unit = _shift_right(self.bits(stream, *shape), 64 - bits).to(dtype) * 2.0**-bits
         return low + (high - low) * unit
 
+    def uniform_at(self, stream: Label, rows: Tensor, places: Tensor, *shape: int) -> Tensor:
+        """What `uniform(stream, L, *shape)` has at `[rows, places]`, float32 `[T, *shape]`.
+
+        `rows` and `places` are int64 `[T]`; L does not matter, so nothing else is drawn.
+        """
+        count = math.prod(shape)
+        counter = places[:, None] * count + torch.arange(1, count + 1, device=places.device)
+        bits = _mix(self.fold(stream).key[rows][:, None] + counter * _GOLDEN)
+        return (_shift_right(bits, 40).to(torch.float32) * 2.0**-24).reshape(len(rows), *shape)
+
     def normal(self, stream: Label, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Standard normal, `[B, *shape]`, by Box-Muller in float64."""
         bits = self.bits(stream, *shape)

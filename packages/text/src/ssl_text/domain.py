@@ -43,7 +43,10 @@ class TextDomain(Domain):
         "encoder",
         {
             name: f"ssl_text.encoders.create:{name}"
-            for name in ("bert_tiny", "bert_mini", "bert_small", "bert_medium", "bert_base")
+            for name in (
+                *("bert_tiny", "bert_mini", "bert_small", "bert_medium", "bert_base"),
+                *("gru", "lstm", "cnn"),
+            )
         },
     )
     methods = Registry(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ssl_core.encoder import Features, Tokens
 from ssl_core.errors import UserError
+from ssl_core.networks.packing import current_packing
 
 
 def repeated_blocks(encoder: nn.Module) -> list[nn.Module]:
@@ -31,7 +32,9 @@ def block_outputs(encoder: nn.Module, tokens: Tokens) -> tuple[Features, list[Te
     outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-        outputs.append(output[0] if isinstance(output, tuple) else output)
+        states = output[0] if isinstance(output, tuple) else output
+        packing = current_packing()
+        outputs.append(states if packing is None else packing.unpack(states))
 
     handles = [block.register_forward_hook(keep) for block in repeated_blocks(encoder)]
     try:

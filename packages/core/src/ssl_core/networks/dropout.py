@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 from torch import Tensor, nn
 
+from ssl_core.networks.packing import Packing, current_packing, packed
 from ssl_core.rng import Rng
 
 _KEYS: ContextVar[Rng | None] = ContextVar("dropout keys", default=None)
@@ -24,9 +25,18 @@ def dropout_keys(rng: Rng) -> Iterator[None]:
 
 
 def same_keys() -> contextlib.AbstractContextManager[None]:
-    """A context with the keys of now, for work that is done again later (recomputed blocks)."""
-    rng = _KEYS.get()
-    return contextlib.nullcontext() if rng is None else dropout_keys(rng)
+    """A context with the keys (and the packing) of now, for work that is done again later
+    (recomputed blocks)."""
+    rng, packing = _KEYS.get(), current_packing()
+    if packing is None:
+        return contextlib.nullcontext() if rng is None else dropout_keys(rng)
+    return _both(rng, packing)
+
+
+@contextlib.contextmanager
+def _both(rng: Rng | None, packing: Packing) -> Iterator[None]:
+    with packed(packing), contextlib.nullcontext() if rng is None else dropout_keys(rng):
+        yield
 
 
 def current_keys(rows: int) -> Rng:
@@ -55,8 +65,14 @@ class KeyedDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.p == 0 or not self.training:
             return x
-        rng = current_keys(x.shape[0])
-        kept = rng.uniform(f"dropout {self.stream}", *x.shape[1:]) >= self.p
+        packing = current_packing()
+        name = f"dropout {self.stream}"
+        if packing is None:
+            noise = current_keys(x.shape[0]).uniform(name, *x.shape[1:])
+        else:  # the same numbers for the same tokens as in a padded batch
+            rng = current_keys(packing.valid.shape[0])
+            noise = rng.uniform_at(name, packing.rows, packing.places, *x.shape[2:])[None]
+        kept = noise >= self.p
         return x * kept.to(x.dtype).div_(1 - self.p)
 
     def extra_repr(self) -> str:

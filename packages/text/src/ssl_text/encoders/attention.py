@@ -17,6 +17,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import sdpa_mask
 
 from ssl_core.networks.dropout import current_keys
+from ssl_core.networks.packing import current_packing
 
 NAME = "keyed_dropout"
 """The value of `config._attn_implementation` that selects this attention."""
@@ -35,7 +36,35 @@ def keyed_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention of `query`, `key`, `value` `[B, H, L, D]`; returns `[B, L, H, D]` and weights."""
+    """Attention of `query`, `key`, `value` `[B, H, L, D]`; returns `[B, L, H, D]` and weights.
+
+    Packed batches (`[1, H, T, D]`) attend within their documents: only here are they padded.
+    """
+    packing = current_packing()
+    if packing is None:
+        return _padded(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+    query, key, value = (
+        packing.unpack(x.transpose(1, 2)).transpose(1, 2) for x in (query, key, value)
+    )
+    out, weights = _padded(
+        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+    )
+    return packing.pack(out), weights
+
+
+def _padded(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    dropout: float,
+    scaling: float | None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
     if dropout == 0 or not module.training:
         out: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
@@ -73,6 +102,11 @@ def key_attention(model: nn.Module) -> None:
 def _mask(*args: Any, **kwargs: Any) -> Tensor:
     """A boolean mask, always: leaving it out where nothing is padded would ask the device."""
     kwargs.update(allow_is_causal_skip=False, allow_is_bidirectional_skip=False)
+    packing = current_packing()
+    if packing is not None:
+        batch, length = packing.valid.shape
+        kwargs.update(batch_size=batch, q_length=length, kv_length=length)
+        kwargs["attention_mask"] = packing.valid
     mask: Tensor = sdpa_mask(*args, **kwargs)
     return mask
 

@@ -1,4 +1,5 @@
-"""Encoders by name: BERT in the sizes of Turc et al. (2019), and `hf:<type>` for any other.
+"""Encoders by name: BERT in the sizes of Turc et al. (2019), `hf:<type>` for any other Transformer,
+small recurrent and convolutional networks.
 
 All start from random weights; sizes can be changed by option.
 """
@@ -13,7 +14,10 @@ import transformers
 
 from ssl_core.errors import UserError, unknown
 from ssl_text.encoders.attention import NAME as KEYED
-from ssl_text.encoders.transformer import Pooling, TextEncoder, check_keyed
+from ssl_text.encoders.base import Pooling
+from ssl_text.encoders.convolution import ConvEncoder
+from ssl_text.encoders.recurrent import Cell, RecurrentEncoder
+from ssl_text.encoders.transformer import TextEncoder, check_keyed
 
 PREFIX = "hf:"
 
@@ -28,6 +32,7 @@ def bert(
     dropout: float = 0.1,
     attention_dropout: float = 0.1,
     pooling: Pooling = "mean",
+    packed: bool | None = None,
 ) -> TextEncoder:
     """BERT (Devlin et al. 2019): post-norm Transformer, learned positions, GELU.
 
@@ -46,7 +51,7 @@ def bert(
         **_sizes(spec),
     )
     config._attn_implementation = KEYED
-    return _wrap(transformers.BertModel(config, add_pooling_layer=False), spec, pooling)
+    return _wrap(transformers.BertModel(config, add_pooling_layer=False), spec, pooling, packed)
 
 
 # Layers, width and heads of the released small models and of BERT-base.
@@ -58,7 +63,12 @@ bert_base = partial(bert, depth=12, dim=768, heads=12)
 
 
 def from_config(
-    name: str, spec: Mapping[str, Any], *, pooling: Pooling = "mean", **overrides: Any
+    name: str,
+    spec: Mapping[str, Any],
+    *,
+    pooling: Pooling = "mean",
+    packed: bool | None = None,
+    **overrides: Any,
 ) -> TextEncoder:
     """`hf:<model type>`: the library's configuration of that type, with fields overridden.
 
@@ -81,9 +91,42 @@ def from_config(
         model = transformers.AutoModel.from_config(config, attn_implementation=KEYED)
     except ValueError as error:
         raise UserError(f"encoder: {name}: {error}") from error
-    encoder = _wrap(model, spec, pooling)
+    encoder = _wrap(model, spec, pooling, packed)
     check_keyed(encoder, length=spec["max_length"], name=name)
     return encoder
+
+
+def recurrent(
+    spec: Mapping[str, Any],
+    *,
+    cell: Cell,
+    dim: int = 256,
+    depth: int = 2,
+    dropout: float = 0.1,
+    pooling: Pooling = "mean",
+) -> RecurrentEncoder:
+    """A bidirectional recurrent network of `depth` layers; `dim` counts both directions."""
+    sizes = {"dim": dim, "depth": depth, "dropout": dropout}
+    return RecurrentEncoder(spec["vocab_size"], cell=cell, **sizes, **_ids(spec), pooling=pooling)
+
+
+gru = partial(recurrent, cell="gru")
+lstm = partial(recurrent, cell="lstm")
+
+
+def cnn(
+    spec: Mapping[str, Any],
+    *,
+    dim: int = 256,
+    depth: int = 6,
+    kernel: int = 5,
+    cycle: int = 3,
+    dropout: float = 0.1,
+    pooling: Pooling = "mean",
+) -> ConvEncoder:
+    """Residual dilated convolutions; dilations 1, 2, 4, ... start anew after `cycle` blocks."""
+    sizes = {"dim": dim, "depth": depth, "kernel": kernel, "cycle": cycle, "dropout": dropout}
+    return ConvEncoder(spec["vocab_size"], **sizes, **_ids(spec), pooling=pooling)
 
 
 def _sizes(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,11 +139,11 @@ def _sizes(spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _wrap(model: Any, spec: Mapping[str, Any], pooling: Pooling) -> TextEncoder:
-    return TextEncoder(
-        model,
-        mask_id=spec["mask_id"],
-        special_ids=spec["special_ids"],
-        pad_id=spec["pad_id"],
-        pooling=pooling,
-    )
+def _wrap(
+    model: Any, spec: Mapping[str, Any], pooling: Pooling, packed: bool | None
+) -> TextEncoder:
+    return TextEncoder(model, **_ids(spec), pooling=pooling, packed=packed)
+
+
+def _ids(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: spec[name] for name in ("mask_id", "special_ids", "pad_id")}

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import inspect
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ssl_core.encoder import Features, Tokens
+from ssl_core.encoder import Tokens
 from ssl_core.errors import UserError
 from ssl_core.networks.dropout import dropout_keys, key_dropout
-from ssl_core.networks.masks import Mask
+from ssl_core.networks.packing import Packing, packed
 from ssl_core.rng import Rng
+from ssl_text.encoders.attention import NAME as KEYED
 from ssl_text.encoders.attention import key_attention
+from ssl_text.encoders.base import IdEncoder, Pooling
 from ssl_text.tokens import TokenBatch
 
-Pooling = Literal["mean", "mean_all", "cls"]
+PACK_BELOW = 0.9
+"""Share of real tokens in a batch above which leaving out the padding does not pay."""
 
 
-class TextEncoder(nn.Module):
+class TextEncoder(IdEncoder):
     """A transformers model with random weights behind the core's encoder contract.
 
-    `pooled` is the mean over a document's own tokens (specials and padding left out), with
-    "mean_all" over all but padding (sentence-transformers' mean), or the state at [CLS]. In masks
-    of mode "replace" the embedding of [MASK] stands in for hidden tokens.
+    With `packed`, the tokens of a padded batch go through the model one after another, without
+    their padding: positions start anew with each document, attention stays within it, and
+    dropout draws the same numbers. States are the same up to rounding. None packs where the model
+    can be packed, which is tried when it is built; True raises `UserError` where it cannot.
     """
-
-    token_dim = 1
 
     def __init__(
         self,
@@ -36,65 +39,80 @@ class TextEncoder(nn.Module):
         special_ids: list[int],
         pad_id: int,
         pooling: Pooling = "mean",
+        packed: bool | None = None,
     ) -> None:
-        super().__init__()
-        if pooling not in ("mean", "mean_all", "cls"):
-            raise ValueError(f'pooling must be "mean", "mean_all" or "cls", got {pooling!r}')
+        super().__init__(mask_id=mask_id, special_ids=special_ids, pad_id=pad_id, pooling=pooling)
         self.model = model
         self.embed_dim: int = model.config.hidden_size
-        self.mask_id = mask_id
-        self.pad_id = pad_id
-        self.pooling = pooling
-        self.special_ids = tuple(special_ids)
         key_dropout(model)
         key_attention(model)
+        self.first_position = _first_position(model)
+        self.packed = packed is not False and packs(self)
+        if packed and not self.packed:
+            raise UserError(
+                f"encoder.packed: {type(model).__name__} gives other states without padding"
+            )
 
     @property
     def vocabulary(self) -> nn.Embedding:
-        """The embedding of the pieces, `[V, D]`, which a decoder may share."""
         embedding: nn.Embedding = self.model.get_input_embeddings()
         return embedding
 
-    def tokenize(self, data: TokenBatch) -> Tokens:
-        """Ids `[B, L]` as they are; only real, non-special tokens may be hidden."""
-        maskable = data.valid
-        for special in self.special_ids:
-            maskable = maskable & (data.ids != special)
-        grid = (data.ids.shape[1],)
-        starts = data.starts
-        return Tokens(data.ids, grid, valid=data.valid, maskable=maskable, context=starts)
+    def states(self, tokens: Tokens, *, ids: Tensor | None, embedded: Tensor | None) -> Tensor:
+        valid = tokens.valid
+        assert valid is not None, "made by tokenize"
+        ours = self.model.config._attn_implementation == KEYED  # others would mix documents
+        if self.packed and ours and not torch.compiler.is_compiling():  # whose shapes must stay
+            packing = Packing.of(valid)
+            if packing.share < PACK_BELOW:
+                return self._packed_states(packing, ids, embedded)
+        given = {"input_ids": ids} if embedded is None else {"inputs_embeds": embedded}
+        states: Tensor = self.model(**given, attention_mask=valid).last_hidden_state
+        return states
 
-    def embed_ids(self, ids: Tensor) -> Tensor:
-        """The pieces' embeddings `[B, L, D]`, which `encode_embedded` takes (perturbed, mixed)."""
-        out: Tensor = self.vocabulary(ids)
-        return out
+    def _packed_states(
+        self, packing: Packing, ids: Tensor | None, embedded: Tensor | None
+    ) -> Tensor:
+        given = {"input_ids": ids, "inputs_embeds": embedded}
+        given = {name: packing.pack(x) for name, x in given.items() if x is not None}
+        positions = packing.places[None] + self.first_position
+        with packed(packing):
+            states: Tensor = self.model(**given, position_ids=positions).last_hidden_state
+        return packing.unpack(states)
 
-    def encode_embedded(self, embedded: Tensor, tokens: Tokens) -> Features:
-        """As `encode`, from embeddings `[B, L, D]` in place of the ids of `tokens`."""
-        states = self.model(inputs_embeds=embedded, attention_mask=tokens.valid).last_hidden_state
-        return Features(self._pool(states, tokens), states, tokens.grid, tokens.valid)
 
-    def encode(self, tokens: Tokens, mask: Mask | None = None) -> Features:
-        """States of all tokens `[B, L, D]` and one vector a document `[B, D]`."""
-        ids = tokens.values
-        if mask is not None:
-            if mask.mode != "replace":
-                raise ValueError(f'text is masked in mode "replace", got {mask.mode!r}')
-            ids = ids.masked_fill(mask.at_mask_token, self.mask_id)
-        states = self.model(input_ids=ids, attention_mask=tokens.valid).last_hidden_state
-        return Features(self._pool(states, tokens), states, tokens.grid, tokens.valid)
+def _first_position(model: Any) -> int:
+    """The number of a document's first position; RoBERTa's come after that of padding."""
+    names = ("embeddings.position_embeddings", "embeddings.position_embedding")
+    for name, module in model.named_modules():
+        if name in names and getattr(module, "padding_idx", None) is not None:
+            return int(module.padding_idx) + 1
+    return 0
 
-    def forward(self, data: TokenBatch) -> Features:
-        return self.encode(self.tokenize(data))
 
-    def _pool(self, states: Tensor, tokens: Tokens) -> Tensor:
-        if self.pooling == "cls":
-            return states[:, 0]
-        counted = tokens.valid if self.pooling == "mean_all" else tokens.maskable
-        assert counted is not None, "made by tokenize"
-        weight = counted.to(states.dtype)
-        weight = weight / weight.sum(1, keepdim=True).clamp_(min=1)
-        return torch.einsum("bl,bld->bd", weight, states)
+@torch.no_grad()
+def packs(encoder: TextEncoder) -> bool:
+    """Whether the model's states are the same without padding: tried on two short documents.
+
+    Models that compute positions or attention in ways of their own are not.
+    """
+    if "position_ids" not in inspect.signature(encoder.model.forward).parameters:
+        return False
+    length = min(8, encoder.model.config.max_position_embeddings - encoder.first_position)
+    other = next(i for i in range(encoder.vocabulary.num_embeddings) if i != encoder.pad_id)
+    valid = torch.arange(length) < torch.tensor([[length], [length - 3]])
+    ids = torch.full((2, length), other).masked_fill(~valid, encoder.pad_id)
+    ids[:, 1] = encoder.mask_id
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        whole = encoder.model(input_ids=ids, attention_mask=valid).last_hidden_state
+        apart = encoder._packed_states(Packing.of(valid), ids, None)
+    except Exception:  # whatever a model trips over without padding, it cannot be packed
+        return False
+    finally:
+        encoder.train(was_training)
+    return apart.shape == whole.shape and torch.allclose(apart[valid], whole[valid], atol=1e-4)
 
 
 def check_keyed(encoder: TextEncoder, *, length: int, name: str) -> None:
