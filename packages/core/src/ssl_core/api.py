@@ -234,7 +234,10 @@ def export(
     format: str = "safetensors",
     domain: Domain | None = None,
 ) -> Path:
-    """Writes the trained encoder to one file: "safetensors", or "timm" for timm's own names."""
+    """Writes the trained encoder for other programs, proves it and writes a model card beside it.
+
+    Formats: "safetensors" and "timm" (one file), "onnx" and the domain's own (a folder).
+    """
     found = as_run(run)
     return export_run(found, _domain_of(found, domain), Path(path), format=format)
 

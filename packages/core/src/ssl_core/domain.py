@@ -52,6 +52,8 @@ class Domain(ABC):
     exporters: Mapping[str, str] = {}
     """Formats that `export` knows besides the core's: name -> "module:function", called with the
     loaded `Model` and the folder to write, which it returns."""
+    card: Mapping[str, Any] = {}
+    """Front matter of model cards that only this domain knows (`pipeline_tag`)."""
     views: Registry
     encoders: Registry
     methods: Registry
@@ -98,6 +100,15 @@ class Domain(ABC):
         """What only this kind of data has to tell about these records (durations, sound), for
         `inspect`: name -> number, text or mapping of them. Unreadable records are passed over."""
         return {}
+
+    def example(self, spec: Mapping[str, Any]) -> Any:
+        """A made-up batch of two inputs of the encoder (a float tensor), by which exports are
+        proven; None where inputs are no plain tensors."""
+        return None
+
+    def loading(self, format: str, path: Path) -> str | None:
+        """Python lines that load an export, for its model card; None leaves it to the core."""
+        return None
 
     def draw(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
         """A batch of view data as pictures for the report, or none for data that has no look.

@@ -36,6 +36,11 @@ class VisionDomain(Domain):
     measures: ClassVar[dict[str, str]] = {
         "segmentation": "ssl_vision.segmentation.run:dense_linear"
     }
+    exporters: ClassVar[dict[str, str]] = {
+        name: f"ssl_vision.exporting.{name}_format:export_{name}"
+        for name in ("timm", "torchvision", "transformers")
+    }
+    card: ClassVar[dict[str, str]] = {"pipeline_tag": "image-feature-extraction"}
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(
@@ -75,6 +80,21 @@ class VisionDomain(Domain):
     @property
     def default_count(self) -> int:
         return samples.DEFAULT_COUNT
+
+    def example(self, spec: Mapping[str, Any]) -> Any:
+        """Two images of noise `[2, C, H, W]`, as normalised pixels."""
+        import torch
+
+        from ssl_core.rng import generator
+        from ssl_vision.encoders.spec import channels_of, size_of
+
+        shape = (2, channels_of(spec), *size_of(spec))
+        return torch.from_numpy(generator("export example").standard_normal(shape, "float32"))
+
+    def loading(self, format: str, path: Path) -> str | None:
+        from ssl_vision.exporting.loading import loading
+
+        return loading(format, path)
 
     def draw(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
         """Pictures `[H, W, 3]` of normalised images `[B, C, H, W]`; what is hidden becomes grey."""

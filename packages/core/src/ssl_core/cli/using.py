@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from ssl_core.cli.app import App, command, device_option, run_argument
 from ssl_core.cli.screen import Screen
-
-if TYPE_CHECKING:
-    from ssl_core.data import Failure
 
 
 @command
@@ -109,32 +106,53 @@ def _say_corruptions(screen: Screen, found: Mapping[str, Any] | None) -> None:
 @click.option("--data", required=True, help="What to embed.")
 @click.option("--out", required=True, help="A .npy file (keys beside it) or a .parquet file.")
 @click.option("--batch-size", default=256, show_default=True)
+@click.option("--progress/--no-progress", default=True, help="Show progress on stderr.")
 @device_option
 def embed(
-    app: App, screen: Screen, *, run: str, data: str, out: str, batch_size: int, device: str
+    app: App,
+    screen: Screen,
+    *,
+    run: str,
+    data: str,
+    out: str,
+    batch_size: int,
+    progress: bool,
+    device: str,
 ) -> None:
-    """Write one vector for each record of DATA."""
+    """Write one vector for each record of DATA.
+
+    The same command goes on where an interrupted one stopped.
+    """
     from ssl_core import api
-    from ssl_core.runs.tables import check_table, write_embedding
+    from ssl_core.runs.embedding import embed_to, told_on_stderr
+    from ssl_core.runs.tables import check_table
 
     check_table(Path(out))  # before the work, not after it
     model = api.load(run, device=device, domain=app.domain)
-    skipped: list[Failure] = []
-    found = model.embed_source(model.open(data), batch_size=batch_size, on_corrupt=skipped.append)
-    files = write_embedding(found, Path(out))
-    for failure in skipped[:20]:
+    found = embed_to(
+        model,
+        model.open(data),
+        Path(out),
+        batch_size=batch_size,
+        advance=told_on_stderr() if progress else None,
+    )
+    if found.resumed:
+        screen.say(f"{found.resumed} records had been embedded before")
+    for failure in found.failures[:20]:
         screen.say(f"left out {failure.key}: {failure.reason}")
+    skipped = len(found.failures)
     screen.say(
-        f"{len(found)} vectors of {found.features.shape[1]} numbers in "
-        + ", ".join(str(file) for file in files)
-        + (f"; {len(skipped)} records could not be read" if skipped else "")
+        f"{found.count} vectors of {found.dim} numbers in "
+        + ", ".join(str(file) for file in found.files)
+        + (f"; {skipped} records could not be read" if skipped else "")
     )
     screen.result(
         {
-            "files": [str(file) for file in files],
-            "count": len(found),
-            "dim": found.features.shape[1],
-            "corrupt": [{"key": f.key, "reason": f.reason} for f in skipped],
+            "files": [str(file) for file in found.files],
+            "count": found.count,
+            "dim": found.dim,
+            "resumed": found.resumed,
+            "corrupt": [{"key": f.key, "reason": f.reason} for f in found.failures],
         }
     )
 
@@ -146,10 +164,13 @@ def embed(
     "--format",
     default="safetensors",
     show_default=True,
-    help="safetensors, timm, or one of the domain's own, which a wrong name lists.",
+    help="safetensors, timm, onnx, or one of the domain's own, which a wrong name lists.",
 )
 def export(app: App, screen: Screen, *, run: str, out: str, format: str) -> None:
-    """Write the encoder to one file (or folder) OUT."""
+    """Write the encoder to one file (or folder) OUT, with a model card.
+
+    What was written is loaded again and compared with the encoder.
+    """
     from ssl_core import api
 
     path = api.export(run, out, format=format, domain=app.domain)

@@ -66,15 +66,20 @@ class Model:
         self,
         source: Source,
         *,
+        rows: np.ndarray | None = None,
         batch_size: int = 256,
         on_corrupt: Callable[[Failure], None] | None = None,
     ) -> Embedding:
-        """Embeddings with keys and labels; unreadable records go to `on_corrupt` instead."""
+        """Embeddings of `rows` (default: all) with keys and labels.
+
+        Unreadable records go to `on_corrupt` instead.
+        """
         return embed_source(
             self.encoder,
             self.views,
             source,
             self.reader,
+            rows=rows,
             batch_size=batch_size,
             device=self.device,
             on_corrupt=on_corrupt,

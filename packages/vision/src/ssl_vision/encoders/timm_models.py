@@ -31,6 +31,13 @@ class TimmEncoder(nn.Module):
         super().__init__()
         self.model: Any = model
         self.embed_dim = embed_dim
+        self.timm_name = ""
+        self.timm_settings: Mapping[str, Any] = {}
+
+    def timm_twin(self) -> nn.Module:
+        """The same timm network with random weights."""
+        twin: nn.Module = timm.create_model(self.timm_name, **self.timm_settings)
+        return twin
 
     def timm_state_dict(self) -> dict[str, Tensor]:
         """The weights under timm's names; `UserError` where the stem is not timm's."""
@@ -94,7 +101,9 @@ def build_timm(
         ) from error
     set_stem(model, stem, max(sides))
     key_randomness(model)
-    return TimmViT(model) if is_plain_vit(model) else TimmEncoder(model, width)
+    encoder = TimmViT(model) if is_plain_vit(model) else TimmEncoder(model, width)
+    encoder.timm_name, encoder.timm_settings = name, settings
+    return encoder
 
 
 def _settings(

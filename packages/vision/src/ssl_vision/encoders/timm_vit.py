@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeGuard
+from collections.abc import Mapping
+from typing import Any, TypeGuard
 
+import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -33,7 +35,14 @@ class TimmViT(MaskTokens):
         self.model = model
         self.embed_dim: int = model.num_features
         self.patch: tuple[int, int] = tuple(model.patch_embed.patch_size)
+        self.timm_name = ""
+        self.timm_settings: Mapping[str, Any] = {}
         self.token_dim = model.patch_embed.proj.in_channels * self.patch[0] * self.patch[1]
+
+    def timm_twin(self) -> nn.Module:
+        """The same timm network with random weights."""
+        twin: nn.Module = timm.create_model(self.timm_name, **self.timm_settings)
+        return twin
 
     def timm_state_dict(self) -> dict[str, Tensor]:
         """The weights under timm's names."""

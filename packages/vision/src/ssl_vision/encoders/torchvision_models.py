@@ -69,6 +69,8 @@ class TorchvisionEncoder(nn.Module):
         super().__init__()
         self.model = model
         self.embed_dim = 0  # set by `build_torchvision`, which measures it
+        self.torchvision_name = ""
+        self.torchvision_settings: Mapping[str, Any] = {}
 
     def forward(self, data: Tensor) -> Features:
         if isinstance(self.model, models.VisionTransformer):
@@ -102,13 +104,14 @@ def build_torchvision(
         options = {"input_size": sides} | options
     try:
         model = models.get_model(name, weights=None, **options)
-        _without_head(model)
+        without_head(model)
         if channels != 3:
             replace_conv(*first_conv(model), in_channels=channels)
         set_stem(model, stem, max(sides))
         key_randomness(model)
         encoder = TorchvisionEncoder(model)
         encoder.embed_dim = _width(encoder, channels, sides)
+        encoder.torchvision_name, encoder.torchvision_settings = name, options
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise UserError(
             f"encoder torchvision/{name}: does not take images of {channels} x {sides[0]} x "
@@ -121,7 +124,7 @@ def _prefixed() -> list[str]:
     return [f"torchvision/{name}" for name in torchvision_names()]
 
 
-def _without_head(model: nn.Module) -> None:
+def without_head(model: nn.Module) -> None:
     """Takes the classifier off, so that every parameter left has a gradient."""
     if isinstance(model, models.ConvNeXt):
         model.classifier = model.classifier[:2]  # norm and flatten come before the last layer

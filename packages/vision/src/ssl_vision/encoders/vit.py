@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_core.errors import UserError
 from ssl_core.networks.vit import PUBLISHED_SIZES, PatchTransformer, Pool, Positions
@@ -22,6 +22,7 @@ class VisionTransformer(PatchTransformer):
 
     def __init__(self, *, channels: int, size: tuple[int, int], patch: int, **options: Any) -> None:
         super().__init__(channels=channels, sides=size, patch=(patch, patch), **options)
+        self.channels, self.sides, self.patch_side = channels, size, patch
         self._as_timm = options.get("positions", "learned") != "relative"
 
     def timm_state_dict(self) -> dict[str, Tensor]:
@@ -31,6 +32,32 @@ class VisionTransformer(PatchTransformer):
                 "format: timm's model has no relative positions; use format 'safetensors'"
             )
         return {name: x for name, x in self.state_dict().items() if name != "mask_token"}
+
+    def timm_arguments(self) -> dict[str, Any]:
+        """What makes timm's `VisionTransformer` this network, without classifier."""
+        first: Any = self.blocks[0]
+        gamma = getattr(first.ls1, "gamma", None)
+        return {
+            "img_size": list(self.sides),
+            "patch_size": self.patch_side,
+            "in_chans": self.channels,
+            "embed_dim": self.embed_dim,
+            "depth": len(self.blocks),
+            "num_heads": first.attn.heads,
+            "mlp_ratio": first.mlp.fc1.out_features / self.embed_dim,
+            "class_token": self.cls_token is not None,
+            "global_pool": "token" if self.pool == "cls" else "avg",
+            "fc_norm": False,  # ours norms all tokens before it averages them
+            "init_values": None if gamma is None else 1e-5,  # only whether there is one
+            "pos_embed": "none" if self.pos_embed is None else "learn",
+            "num_classes": 0,
+        }
+
+    def timm_twin(self) -> nn.Module:
+        """timm's network of the same shape, with random weights."""
+        from timm.models.vision_transformer import VisionTransformer as Theirs
+
+        return Theirs(**self.timm_arguments())
 
 
 def vit(

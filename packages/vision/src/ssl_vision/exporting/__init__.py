@@ -1,0 +1,1 @@
+"""Encoders as folders that timm, torchvision and transformers load."""
