@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_core.batch import Record
 from ssl_core.data.heads import digest, evenly
-from ssl_core.data.labels import encode_labels
+from ssl_core.data.labels import encode_labels, label_of
 from ssl_core.errors import UserError
 
 
@@ -54,10 +54,9 @@ class ArraySource:
 
     def head(self, index: int) -> Record:
         """Key, label and meta."""
-        label = -1 if self.labels is None else int(self.labels[index])
         key = str(index) if self.keys is None else self.keys[index]
         meta = {name: column[index] for name, column in self.meta.items()}
-        return Record(key, None, None if label < 0 else label, meta)
+        return Record(key, None, label_of(self.labels, index), meta)
 
     def __getitem__(self, index: int) -> Record:
         head = self.head(index)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ssl_core.batch import Record
 from ssl_core.data.heads import digest, evenly
-from ssl_core.data.labels import from_paths
+from ssl_core.data.labels import from_paths, label_of
 from ssl_core.errors import UserError
 
 
@@ -49,9 +49,8 @@ class FileSource:
 
     def head(self, index: int) -> Record:
         """Key, label and meta."""
-        label = -1 if self.labels is None else int(self.labels[index])
         meta = {name: column[index] for name, column in self.meta.items()}
-        return Record(self.names[index], None, None if label < 0 else label, meta)
+        return Record(self.names[index], None, label_of(self.labels, index), meta)
 
     def path(self, index: int) -> str:
         """Where the file lies."""

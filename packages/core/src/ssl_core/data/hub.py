@@ -11,7 +11,7 @@ import numpy as np
 
 from ssl_core.batch import Record
 from ssl_core.data.heads import digest
-from ssl_core.data.labels import encode_labels
+from ssl_core.data.labels import encode_labels, label_of
 from ssl_core.errors import UserError, unknown
 
 _PAYLOADS = ("image", "img", "audio", "video", "text", "sentence", "data")
@@ -72,8 +72,7 @@ class HubSource:
     def head(self, index: int) -> Record:
         """Key, label and split."""
         split, _, row = self._place(index)
-        label = -1 if self.labels is None else int(self.labels[index])
-        return Record(f"{split}/{row}", None, None if label < 0 else label, {"split": split})
+        return Record(f"{split}/{row}", None, label_of(self.labels, index), {"split": split})
 
     def __getitem__(self, index: int) -> Record:
         head = self.head(index)

@@ -48,6 +48,12 @@ def encode_labels(
     return np.array(labels, np.int64), [str(value) for value in ordered]
 
 
+def label_of(labels: np.ndarray | None, index: int) -> int | None:
+    """The label of one record as `Record` has it: None where there is none."""
+    label = -1 if labels is None else int(labels[index])
+    return None if label < 0 else label
+
+
 def _cell(value: Any) -> str | None:
     """One label as a word, or None when it is missing."""
     if isinstance(value, (bytes, np.bytes_)):

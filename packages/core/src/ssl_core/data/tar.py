@@ -23,7 +23,7 @@ import numpy as np
 from ssl_core.batch import Record
 from ssl_core.data.folder import normalised
 from ssl_core.data.heads import digest
-from ssl_core.data.labels import encode_labels, from_paths
+from ssl_core.data.labels import encode_labels, from_paths, label_of
 from ssl_core.data.limits import MAX_BYTES, with_retries
 from ssl_core.data.tar_index import SIDECAR_BYTES, Member, index_of
 from ssl_core.errors import CorruptSample, UserError
@@ -98,11 +98,10 @@ class TarSource:
     def head(self, index: int) -> Record:
         """Key, label, and of the meta what hold-outs need."""
         sample = self._samples[index]
-        label = -1 if self.labels is None else int(self.labels[index])
         split = None if self._splits is None else self._splits[index]
         facts = {"group": sample.fact("group"), "split": sample.fact("split") or split}
         meta = {name: fact for name, fact in facts.items() if fact is not None}
-        return Record(self._key(sample), None, None if label < 0 else label, meta)
+        return Record(self._key(sample), None, label_of(self.labels, index), meta)
 
     def __getitem__(self, index: int) -> Record:
         head, sample = self.head(index), self._samples[index]
