@@ -57,7 +57,7 @@ def test_degree_beside_given_features() -> None:
     source = GraphList([with_labels("a", "b", "a")])
     reader = GraphReader.fit(source, features="given+degree", degree_cap=1)
     assert reader.decode(source[0]).x.tolist() == [[1, 0, 0, 1], [0, 1, 0, 1], [1, 0, 0, 1]]
-    with pytest.raises(UserError, match="features='given'"):
+    with pytest.raises(UserError, match="'given', but the nodes have no attributes"):
         GraphReader.fit(GraphList([nx.path_graph(3)]), features="given")
 
 

@@ -6,26 +6,42 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
-from ssl_core.errors import CorruptSample
+from ssl_core.errors import CorruptSample, UserError, unknown
 from ssl_graph.graph import Graph, RawGraph
+from ssl_graph.positions import laplacian_positions, return_probabilities
 
-Kind = Literal["given", "degree", "given+degree"]
+FEATURES = ("given", "degree", "random_walk", "laplacian")
+"""What node features may be made of, joined by "+", and in which order they stand."""
 
 
-def check_edges(raw: RawGraph) -> None:
-    """Raises `CorruptSample` for an edge between nodes that are not there."""
-    edges = raw.edges
-    if len(edges) and (edges.min() < 0 or edges.max() >= raw.num_nodes):
-        row = int(np.flatnonzero(((edges < 0) | (edges >= raw.num_nodes)).any(axis=1))[0])
+def check_edges(edges: np.ndarray, count: int) -> None:
+    """Raises `CorruptSample` for an edge `[E, 2]` between nodes that are not there."""
+    if len(edges) and (edges.min() < 0 or edges.max() >= count):
+        row = int(np.flatnonzero(((edges < 0) | (edges >= count)).any(axis=1))[0])
         raise CorruptSample(
             f"edge {row} joins {edges[row, 0]} and {edges[row, 1]}, "
-            f"but node ids must lie in 0..{raw.num_nodes - 1}"
+            f"but node ids must lie in 0..{count - 1}"
         )
+
+
+def check_encoded(graph: Graph) -> None:
+    """Raises `CorruptSample` where a graph that came as tensors is not what `Graph` promises."""
+    if graph.num_nodes < 1:
+        raise CorruptSample("a graph without nodes")
+    ends = graph.edge_index
+    if ends.dim() != 2 or len(ends) != 2 or ends.dtype != torch.int64:
+        raise CorruptSample(
+            f"edge_index must be int64 [2, E], got {ends.dtype} {tuple(ends.shape)}"
+        )
+    check_edges(ends.T.cpu().numpy(), graph.num_nodes)
+    for name, values in (("x", graph.x), ("edge_attr", graph.edge_attr)):
+        if values is not None and not bool(values.isfinite().all()):
+            raise CorruptSample(f"{name}: not all values are finite")
 
 
 def usual_layout(graphs: Sequence[RawGraph]) -> list[RawGraph]:
@@ -68,8 +84,8 @@ def simple_edges(raw: RawGraph, *, directed: bool) -> tuple[np.ndarray, np.ndarr
     int64 `[E]`, the row of `raw.edges` each came from (the first of duplicates), which is where
     its attributes are. Raises `CorruptSample` for ids outside the graph.
     """
-    check_edges(raw)
     edges = raw.edges
+    check_edges(edges, raw.num_nodes)
     origin = np.arange(len(edges))
     if not directed:
         edges = np.concatenate([edges, edges[:, ::-1]])
@@ -104,15 +120,27 @@ def _vocabularies(tables: Sequence[np.ndarray | None]) -> list[list[Any]]:
     ]
 
 
+def _parts(kind: str) -> list[str]:
+    """The parts of a kind, in the order of `FEATURES`."""
+    asked = [part.strip() for part in kind.split("+")]
+    for part in asked:
+        if part not in FEATURES:
+            raise unknown("data.options.features", part, ("auto", *FEATURES))
+    return [part for part in FEATURES if part in asked]
+
+
 @dataclass(frozen=True)
 class Schema:
     """What the node and edge features of a data set are; JSON in, JSON out.
 
-    x = [standardised attributes | one-hot labels | one-hot degree], by `kind`. Attributes are
-    standardised by `mean` and `std`; degrees at or above `degree_cap` share the last column.
+    x = [standardised attributes | one-hot labels | one-hot degree | random-walk return
+    probabilities | Laplacian eigenvectors], those that `kind` names (`FEATURES` joined by "+").
+    Attributes are standardised by `mean` and `std`; degrees at or above `degree_cap` share the last
+    column; `positions` is the width of each of the last two. "encoded" is the kind of graphs that
+    come as tensors, of which nothing else is known.
     """
 
-    kind: Kind
+    kind: str
     directed: bool = False
     mean: list[float] = field(default_factory=list)
     std: list[float] = field(default_factory=list)
@@ -123,32 +151,42 @@ class Schema:
     edge_mean: list[float] = field(default_factory=list)
     edge_std: list[float] = field(default_factory=list)
     edge_labels: list[list[Any]] = field(default_factory=list)
+    positions: int = 0
 
     @classmethod
     def measure(
         cls,
         graphs: Sequence[RawGraph],
         *,
-        kind: Kind | Literal["auto"] = "auto",
+        kind: str = "auto",
         directed: bool = False,
         degree_cap: int = 50,
+        positions: int = 8,
         standardize: bool = True,
     ) -> Schema:
         """The schema of a data set, from (a sample of) its training graphs.
 
-        "auto" takes the given attributes and labels, and the degree where there are none.
+        "auto" takes the given attributes and labels, and the degree where there are none. Raises
+        `UserError` for an unknown kind, and where nothing is given that should be.
         """
         given = any(g.attributes is not None or g.labels is not None for g in graphs)
         if kind == "auto":
             kind = "given" if given else "degree"
-        elif kind != "degree" and not given:
-            raise ValueError(f"features={kind!r}: the graphs have no attributes or labels")
+        parts = _parts(kind)
+        if "given" in parts and not given:
+            raise UserError(
+                f"data.options.features: {kind!r}, but the nodes have no attributes or labels; use "
+                f"{', '.join(map(repr, FEATURES[1:]))}"
+            )
+        for name, value in (("degree_cap", degree_cap), ("positions", positions)):
+            if value < 1:
+                raise UserError(f"data.options.{name}: must be at least 1, got {value}")
         degrees = [np.bincount(simple_edges(g, directed=directed)[0][0]) for g in graphs]
         largest = max((int(d.max(initial=0)) for d in degrees), default=0)
         mean, std = _moments([g.attributes for g in graphs], standardize)
         edge_mean, edge_std = _moments([g.edge_attributes for g in graphs], standardize)
         return cls(
-            kind,
+            "+".join(parts),
             directed,
             mean,
             std,
@@ -159,6 +197,7 @@ class Schema:
             edge_mean,
             edge_std,
             _vocabularies([g.edge_labels for g in graphs]),
+            positions,
         )
 
     @classmethod
@@ -176,20 +215,37 @@ class Schema:
         }
 
     @property
+    def widths(self) -> dict[str, int]:
+        """Columns of each part of `Graph.x`, in their order."""
+        known = {
+            "given": len(self.mean) + sum(map(len, self.labels)),
+            "degree": self.degree_cap + 1,
+            "random_walk": self.positions,
+            "laplacian": self.positions,
+            "encoded": 0,
+        }
+        return {part: known[part] for part in self.kind.split("+")}
+
+    @property
     def node_dim(self) -> int:
         """F, the width of `Graph.x`."""
-        given = len(self.mean) + sum(map(len, self.labels))
-        degree = self.degree_cap + 1
-        return {"given": given, "degree": degree, "given+degree": given + degree}[self.kind]
+        return sum(self.widths.values())
 
     @property
     def categories(self) -> list[list[int]]:
         """[start, stop] of each one-hot block among the columns of `Graph.x`."""
-        widths = [] if self.kind == "degree" else [len(values) for values in self.labels]
-        if self.kind != "given":
-            widths.append(self.degree_cap + 1)
-        stops = np.cumsum([self.node_dim - sum(widths), *widths]).tolist()
+        widths = self.widths
+        blocks = [len(values) for values in self.labels] if "given" in widths else []
+        blocks += [widths["degree"]] if "degree" in widths else []
+        first = len(self.mean) if "given" in widths else 0
+        stops = np.cumsum([first, *blocks]).tolist()
         return [[start, stop] for start, stop in pairwise(stops)]
+
+    @property
+    def signs(self) -> tuple[int, int] | None:
+        """(start, stop) of the columns whose signs mean nothing, or None."""
+        width = self.widths.get("laplacian")
+        return None if width is None else (self.node_dim - width, self.node_dim)
 
     @property
     def edge_dim(self) -> int:
@@ -198,26 +254,29 @@ class Schema:
 
     def encode(self, raw: RawGraph) -> Graph:
         """The graph as tensors; raises `CorruptSample` where it does not fit the schema."""
+        if self.kind == "encoded":
+            raise CorruptSample("not encoded, though the graphs of the training data were")
         if raw.num_nodes < 1:
             raise CorruptSample("a graph without nodes")
         self._check_names(raw)
         edges, origin = simple_edges(raw, directed=self.directed)
         blocks = []
-        if self.kind != "degree":
-            blocks += _blocks(
-                raw.attributes, raw.labels, raw.num_nodes, self.mean, self.std, self.labels, "node"
-            )
-        if self.kind != "given":
-            degree = np.bincount(edges[0], minlength=raw.num_nodes).clip(max=self.degree_cap)
-            blocks.append(np.eye(self.degree_cap + 1, dtype=np.float32)[degree])
+        for part in self.widths:
+            if part == "given":
+                blocks += _blocks(
+                    *(raw.attributes, raw.labels, raw.num_nodes),
+                    *(self.mean, self.std, self.labels, "node"),
+                )
+            elif part == "degree":
+                degree = np.bincount(edges[0], minlength=raw.num_nodes).clip(max=self.degree_cap)
+                blocks.append(np.eye(self.degree_cap + 1, dtype=np.float32)[degree])
+            elif part == "random_walk":
+                blocks.append(return_probabilities(edges, raw.num_nodes, steps=self.positions))
+            else:
+                blocks.append(laplacian_positions(edges, raw.num_nodes, width=self.positions))
         edge_blocks = _blocks(
-            raw.edge_attributes,
-            raw.edge_labels,
-            len(raw.edges),
-            self.edge_mean,
-            self.edge_std,
-            self.edge_labels,
-            "edge",
+            *(raw.edge_attributes, raw.edge_labels, len(raw.edges)),
+            *(self.edge_mean, self.edge_std, self.edge_labels, "edge"),
         )
         edge_attr = None
         if edge_blocks:
@@ -227,7 +286,7 @@ class Schema:
 
     def _check_names(self, raw: RawGraph) -> None:
         """Same columns in the same order; silent reordering would mix up features."""
-        if self.kind == "degree":
+        if "given" not in self.widths:
             return
         for have, want in (
             (raw.attribute_names, self.attribute_names),
@@ -246,7 +305,7 @@ def _moments(
         return [], []
     if len({table.shape[1] for table in present}) > 1:
         widths = sorted({table.shape[1] for table in present})
-        raise ValueError(f"graphs have different numbers of attributes: {widths}")
+        raise UserError(f"data: graphs have different numbers of attributes: {widths}")
     values = np.concatenate(present).astype(np.float64)
     if not standardize:
         return [0.0] * values.shape[1], [1.0] * values.shape[1]

@@ -72,7 +72,8 @@ class GraphBatch:
     graph is the one it is about, which no view drops and which readouts return. `origin` (int64
     `[N]`) is then each node's row in the network, and `pool` the features of the whole network.
     `edge_weight` (`[E]`), where there is one, is what an edge counts in a propagation (MVGRL's
-    diffusion), used as it is.
+    diffusion), used as it is. `signs` are the (first, last + 1) columns of `x` whose signs mean
+    nothing (Laplacian eigenvectors of a collection).
     """
 
     x: Tensor
@@ -85,9 +86,16 @@ class GraphBatch:
     origin: Tensor | None = field(default=None, kw_only=True)
     pool: Tensor | None = field(default=None, kw_only=True)
     edge_weight: Tensor | None = field(default=None, kw_only=True)
+    signs: tuple[int, int] | None = field(default=None, kw_only=True)
 
     @classmethod
-    def of(cls, graphs: Sequence[Graph], *, directed: bool = False) -> GraphBatch:
+    def of(
+        cls,
+        graphs: Sequence[Graph],
+        *,
+        directed: bool = False,
+        signs: tuple[int, int] | None = None,
+    ) -> GraphBatch:
         """Collates graphs; all have the same feature widths."""
         sizes = torch.tensor([graph.num_nodes for graph in graphs])
         ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
@@ -102,6 +110,7 @@ class GraphBatch:
             ptr,
             torch.cat(attributes) if attributes else None,
             directed=directed,
+            signs=signs,
         )
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ssl_core.data.limits import MAX_BYTES, read_bytes
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.files import atomic_write
 from ssl_core.rng import shuffled
-from ssl_graph.features import Kind, Schema, check_edges, usual_layout
+from ssl_graph.features import Schema, check_edges, check_encoded, usual_layout
 from ssl_graph.graph import Graph, GraphBatch, RawGraph
 from ssl_graph.sources.convert import from_json
 from ssl_graph.sources.files import parse_file
@@ -87,9 +87,10 @@ class GraphReader:
         cls,
         source: Source,
         *,
-        features: Kind | Literal["auto"] = "auto",
+        features: str = "auto",
         directed: bool = False,
         degree_cap: int = 50,
+        positions: int = 8,
         standardize: bool = True,
         measure: int = 5000,
         max_bytes: int = MAX_BYTES,
@@ -107,7 +108,9 @@ class GraphReader:
             try:
                 graph = raw_graph(source[index], max_bytes=max_bytes)
                 if isinstance(graph, RawGraph):
-                    check_edges(graph)
+                    check_edges(graph.edges, graph.num_nodes)
+                else:
+                    check_encoded(graph)
                 graphs.append(graph)
             except CorruptSample as error:
                 reason = str(error)
@@ -116,16 +119,16 @@ class GraphReader:
         ready = [graph for graph in graphs if isinstance(graph, Graph)]
         if not raws and not ready:
             raise UserError(f"data: not one graph could be read ({reason})")
-        try:
+        schema = Schema("encoded", directed)
+        if raws:
             schema = Schema.measure(
                 raws,
-                kind=features if raws else "degree",
+                kind=features,
                 directed=directed,
                 degree_cap=degree_cap,
+                positions=positions,
                 standardize=standardize,
             )
-        except ValueError as error:
-            raise UserError(f"data.options: {error}") from error
         ready += _encoded(schema, raws)
         if not ready:
             raise UserError("data: not one graph fits the others' features")
@@ -149,6 +152,8 @@ class GraphReader:
         graph = raw_graph(record, max_bytes=self.max_bytes)
         if isinstance(graph, RawGraph):
             graph = self.schema.encode(graph)
+        else:
+            check_encoded(graph)
         have = (graph.x.shape[1], 0 if graph.edge_attr is None else graph.edge_attr.shape[1])
         want = (self._spec["node_dim"], self._spec["edge_dim"])
         if have != want:
@@ -156,7 +161,8 @@ class GraphReader:
         return graph
 
     def collate(self, samples: Sequence[Graph]) -> GraphBatch:
-        return GraphBatch.of(samples, directed=self.schema.directed)
+        schema = self.schema
+        return GraphBatch.of(samples, directed=schema.directed, signs=schema.signs)
 
     def raw(self, data: GraphBatch) -> Tensor:
         """`graph_statistics`, standardised on the training data so that no column dominates."""

@@ -50,7 +50,18 @@ class NodeBatch:
 
 
 def graphs_of(data: GraphBatch | NodeBatch, rng: Rng | None = None) -> GraphBatch:
-    """The graphs behind `Batch.data`: as they are, or cut out around nodes (keyed by `rng`)."""
-    if isinstance(data, GraphBatch):
+    """The graphs behind `Batch.data`: as they are, or cut out around nodes (keyed by `rng`).
+
+    With `rng` the columns of a collection whose signs are arbitrary get random ones, one draw a
+    graph and column, so that nothing can be learned from them. The eigenvectors of one big network
+    are the same for all its nodes and keep theirs.
+    """
+    if isinstance(data, NodeBatch):
+        return data.plain() if rng is None else data.subgraphs(rng)
+    if rng is None or data.signs is None:
         return data
-    return data.plain() if rng is None else data.subgraphs(rng)
+    start, stop = data.signs
+    turned = rng.bernoulli("signs", stop - start, p=0.5)  # [G, stop - start]
+    x = data.x.clone()
+    x[:, start:stop] *= (1 - 2 * turned.to(x.dtype))[data.batch]
+    return data.with_x(x)

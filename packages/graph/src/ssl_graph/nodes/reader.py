@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from ssl_core.batch import Record, Source
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.files import atomic_write
-from ssl_graph.features import Kind, Schema
+from ssl_graph.features import Schema
 from ssl_graph.graph import GraphBatch
 from ssl_graph.nodes.batch import NodeBatch, NodeRef
 from ssl_graph.nodes.network import Network
@@ -61,9 +62,10 @@ class NodeReader:
         cls,
         source: Source,
         *,
-        features: Kind | Literal["auto"] = "auto",
+        features: str = "auto",
         directed: bool = False,
         degree_cap: int = 50,
+        positions: int = 8,
         standardize: bool = True,
         row_normalize: bool = False,
         sampler: str = "neighbours",
@@ -87,6 +89,7 @@ class NodeReader:
                 kind=features,
                 directed=directed,
                 degree_cap=degree_cap,
+                positions=positions,
                 standardize=standardize and not row_normalize,
             )
             chosen = Sampler(sampler, dict(sampling or {}))
@@ -125,9 +128,14 @@ class NodeReader:
             if self._encoded is None or self._encoded[0] is not table:
                 graph = self.schema.encode(table.graph)
                 if self.row_normalize:
+                    if bool((graph.x < 0).any()):
+                        raise UserError(
+                            "data.options.row_normalize: some features are negative; it is meant "
+                            "for bags of words"
+                        )
                     total = graph.x.sum(1, keepdim=True)
                     scaled = graph.x / torch.where(total == 0, torch.ones_like(total), total)
-                    graph = type(graph)(scaled, graph.edge_index, graph.edge_attr)
+                    graph = replace(graph, x=scaled)
                 known = torch.from_numpy(training_labels(table)) if self.use_labels else None
                 network = Network.of(graph, directed=self.schema.directed, known=known)
                 self._encoded = (table, network)
