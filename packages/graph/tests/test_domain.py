@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from ssl_core.recipe import Data
 from ssl_core.runs.config import build, recipe_names
 from ssl_core.testing import Contract, MethodCase
 from ssl_graph.domain import GRAPH
+from ssl_graph.motifs import PATHS, motif, motif_graph
 from ssl_graph.samples import FAMILIES, HABITS, KINDS, molecule, pairings
 
 SMALL = {"dim": 8, "depth": 2}
@@ -54,7 +56,7 @@ def test_contract(contract: Contract, case: MethodCase) -> None:
 
 def test_samples_are_a_pure_function_of_the_seed(tmp_path: Path) -> None:
     def digest(folder: Path) -> str:
-        files = sorted(folder.iterdir())
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
         return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()
 
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
@@ -78,6 +80,41 @@ def test_samples_read_back_as_they_were_made(tmp_path: Path) -> None:
         assert np.array_equal(read.payload.labels, made.labels)
         both = {tuple(edge) for edge in read.payload.edges.tolist()}
         assert both == {p for a, b in made.edges.tolist() for p in ((a, b), (b, a))}
+
+
+def test_motifs_and_the_network_lie_beside_the_molecules(tmp_path: Path) -> None:
+    GRAPH.samples(tmp_path / "m", count=30, seed=2)
+    motifs = GRAPH.open(Data(path=str(tmp_path / "m" / "motifs")))
+    assert (len(motifs), motifs.classes) == (30, ["0", "1", "2"])
+    network = GRAPH.open(Data(path=str(tmp_path / "m" / "network")))
+    assert (len(network), len(network.classes or ())) == (30, 6)
+    embedded = GRAPH.open(Data(path="motifs:30:2"))
+    for i in (0, 1, 29):
+        made, kind = motif_graph(i, seed=2)
+        for source in (motifs, embedded):
+            assert source[i].label == kind
+            assert source[i].payload.num_nodes == made.num_nodes
+        assert np.array_equal(embedded[i].payload.edges, made.edges)
+    for path in ("motifs:x", "motifs:0", "motifs:3:4:5"):
+        with pytest.raises(UserError, match="should be motifs:COUNT"):
+            GRAPH.open(Data(path=path))
+
+
+def test_motifs_differ_only_in_how_nodes_hang_together() -> None:
+    made = [nx.Graph(motif(paths).tolist()) for paths in PATHS]
+    assert {(g.number_of_nodes(), g.number_of_edges()) for g in made} == {(6, 7)}
+    assert {tuple(sorted(d for _, d in g.degree)) for g in made} == {(2, 2, 2, 2, 3, 3)}
+    for graph in made:
+        nx.set_node_attributes(graph, 0, "kind")
+    hashes = {nx.weisfeiler_lehman_graph_hash(g, node_attr="kind", iterations=3) for g in made}
+    assert len(hashes) == len(PATHS)  # and message passing can tell them apart
+    for index in range(9):
+        graph, kind = motif_graph(index, seed=0)
+        whole = nx.Graph(graph.edges.tolist())
+        assert nx.is_connected(whole)
+        assert whole.number_of_nodes() == graph.num_nodes
+        match = nx.algorithms.isomorphism.GraphMatcher(whole, made[kind])
+        assert match.subgraph_is_monomorphic()
 
 
 def test_families_are_different_pairings_of_all_kinds() -> None:

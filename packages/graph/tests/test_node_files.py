@@ -12,8 +12,10 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 
+from ssl_core.batch import Source
 from ssl_core.errors import UserError
 from ssl_core.recipe import Data
 from ssl_graph.domain import GRAPH
@@ -22,6 +24,12 @@ from ssl_graph.nodes.files.single import table_of
 from ssl_graph.nodes.reader import NodeReader
 from ssl_graph.nodes.source import NodeSource, NodeTable
 from ssl_graph.pyg import data as pyg_data
+
+
+def public(source: Source) -> dict[str, np.ndarray]:
+    assert isinstance(source, NodeSource)
+    assert source.public is not None
+    return source.public
 
 
 def planetoid(folder: Path, *, name: str = "tiny", module: str = "scipy.sparse.csr") -> Path:
@@ -73,7 +81,7 @@ def test_planetoid_files_read_as_released(tmp_path: Path, module: str) -> None:
     assert isinstance(source, NodeSource)
     assert len(source) == 8  # node 6 is missing in test.index: isolated, unlabelled
     assert [source[i].label for i in range(8)] == [0, 1, 0, 1, 1, 0, None, 1]
-    split = source.split()
+    split = public(source)
     assert split["train"].tolist() == [0, 1]
     assert split["val"].tolist() == [2, 3, 4]
     assert split["test"].tolist() == [5, 7]
@@ -87,6 +95,47 @@ def test_planetoid_files_read_as_released(tmp_path: Path, module: str) -> None:
     assert batch.network.num_edges == 10  # the self-loop is gone, 3-4 has both directions
     assert torch.allclose(batch.network.x.sum(1), torch.tensor([1.0] * 6 + [0, 1]))
     assert source[0].meta == {"part": "train"}
+
+
+def test_planetoid_files_read_as_pyg_reads_them(tmp_path: Path) -> None:
+    """On matrices that scipy pickled itself, as in the release."""
+    from torch_geometric.io import read_planetoid_data
+
+    rng = np.random.default_rng(0)
+    dense = (rng.random((700, 20)) < 0.2).astype(np.float32)
+    labels = np.eye(3, dtype=np.int32)[rng.integers(3, size=700)]
+    test = rng.permutation(np.arange(600, 700))
+    near = {v: sorted({int(u) for u in rng.integers(700, size=3)} - {v}) for v in range(700)}
+    graph: defaultdict[int, list[int]] = defaultdict(list)
+    for v, neighbours in near.items():
+        for u in neighbours:
+            graph[v].append(u)
+            graph[u].append(v)
+    parts = {
+        "x": sp.csr_matrix(dense[:30]),
+        "y": labels[:30],
+        "allx": sp.csr_matrix(dense[:600]),
+        "ally": labels[:600],
+        "tx": sp.csr_matrix(dense[test]),
+        "ty": labels[test],
+        "graph": graph,
+    }
+    for part, value in parts.items():
+        (tmp_path / f"ind.cora.{part}").write_bytes(pickle.dumps(value, protocol=2))
+    (tmp_path / "ind.cora.test.index").write_text("".join(f"{row}\n" for row in test))
+    want = read_planetoid_data(str(tmp_path), "cora")
+    source = GRAPH.open(Data(path=str(tmp_path)))
+    assert isinstance(source, NodeSource)
+    reader = GRAPH.fit_reader(source, Data(options={"standardize": False}))
+    network = reader.decode(source[0]).network
+    assert torch.equal(network.x, want.x)
+    assert [source[i].label for i in range(700)] == want.y.tolist()
+    ours = torch.stack([network.neighbours, network.targets])
+    proper = want.edge_index[:, want.edge_index[0] != want.edge_index[1]]
+    assert set(map(tuple, ours.T.tolist())) == set(map(tuple, proper.T.tolist()))
+    assert ours.shape == proper.shape
+    for part, rows in public(source).items():
+        assert torch.equal(want[f"{part}_mask"].nonzero()[:, 0], torch.from_numpy(rows))
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
@@ -125,7 +174,7 @@ def test_ogb_folders(tmp_path: Path) -> None:
     assert isinstance(source, NodeSource)
     assert [source[i].label for i in range(4)] == [1, 0, None, 1]
     assert source.classes == ["1", "3"]
-    assert {k: v.tolist() for k, v in source.split().items()} == {
+    assert {k: v.tolist() for k, v in public(source).items()} == {
         "train": [0, 1],
         "val": [2],
         "test": [3],
@@ -148,7 +197,7 @@ def test_tables_of_nodes_and_edges(tmp_path: Path) -> None:
     assert isinstance(source, NodeSource)
     assert [source[i].label for i in range(3)] == [1, 0, None]
     assert source[1].key == f"{tmp_path.name}/b"
-    assert source.split()["val"].tolist() == [2]
+    assert public(source)["val"].tolist() == [2]
     reader = NodeReader.fit(source)
     assert reader.spec["node_dim"] == 3  # age, two towns
     assert reader.spec["edge_dim"] == 1
@@ -188,7 +237,7 @@ def test_pyg_data_sets_on_disk(tmp_path: Path) -> None:
         assert isinstance(source, NodeSource)
         assert [source[i].label for i in range(3)] == [0, 1, 0]
         assert source[0].key == "Mini/0"
-        assert source.split()["test"].tolist() == [1, 2]
+        assert public(source)["test"].tolist() == [1, 2]
     path.write_bytes(b"not a data set")
     with pytest.raises(UserError, match="is not a PyG data set"):
         GRAPH.open(Data(path=str(tmp_path / "Mini")))
@@ -208,6 +257,15 @@ def test_graph_files_and_networkx_as_nodes(tmp_path: Path) -> None:
     assert GRAPH.fit_reader(source, data).spec["features"] == "degree"
     with pytest.raises(UserError, match=r"nodes have no 'clubs'; they have \['club'\]"):
         GRAPH.open(data.model_copy(update={"options": {"level": "node", "target": "clubs"}}))
+
+
+def test_the_karate_club_comes_along() -> None:
+    source = GRAPH.open(Data(path="networkx:karate"))
+    assert (len(source), source.classes) == (34, ["Mr. Hi", "Officer"])
+    data = Data(options={"features": "laplacian", "positions": 1})
+    x = GRAPH.fit_reader(source, data).decode(source[0]).network.x[:, 0]
+    clubs = torch.tensor([source[i].label for i in range(34)])
+    assert max(((x > 0) == clubs).float().mean(), ((x < 0) == clubs).float().mean()) > 0.9
 
 
 def test_broken_networks_are_refused_before_any_work() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
+import torch
 
 from ssl_core.errors import CorruptSample, UserError
 from ssl_graph.reader import GraphReader, raw_graph
@@ -61,6 +62,39 @@ def test_tu_features_are_attributes_then_one_hot_labels(tmp_path: Path) -> None:
     assert graph.edge_index.tolist() == [[0, 2], [2, 0]]
     assert graph.edge_attr is not None
     assert graph.edge_attr.tolist() == [[1, 0, 0], [1, 0, 0]]
+
+
+def test_tu_files_read_as_pyg_reads_them(tmp_path: Path) -> None:
+    from torch_geometric.io import read_tu_data
+
+    rng = np.random.default_rng(1)
+    graphs, start = [], 0
+    lines: dict[str, list[str]] = {name: [] for name in (*TU, "edge_attributes")}
+    for number in range(1, 9):
+        graph = nx.gnp_random_graph(int(rng.integers(2, 9)), 0.6, seed=number)
+        graphs.append(graph)
+        for a, b in graph.edges:
+            for one, two in ((a, b), (b, a)):
+                lines["A"].append(f"{start + one + 1}, {start + two + 1}")
+                lines["edge_labels"].append(f"{(a + b) % 3}")
+                lines["edge_attributes"].append(f"{a * b / 7:.4f}")
+        for node in graph:
+            lines["graph_indicator"].append(str(number))
+            lines["node_labels"].append(str((node + number) % 4))
+            lines["node_attributes"].append(f"{rng.normal():.5f}, {rng.normal():.5f}")
+        lines["graph_labels"].append("1" if number % 2 else "-1")
+        start += len(graph)
+    for name, content in lines.items():
+        (tmp_path / f"DS_{name}.txt").write_text("\n".join(content) + "\n")
+    want, _, _ = read_tu_data(str(tmp_path), "DS")
+    source = TUFolder(tmp_path)
+    reader = GraphReader.fit(source, standardize=False)
+    ours = [reader.decode(source[i]) for i in range(len(graphs))]
+    assert torch.equal(torch.cat([g.x for g in ours]), want.x)
+    edge_attr = torch.cat([g.edge_attr for g in ours if g.edge_attr is not None])
+    assert torch.equal(edge_attr, want.edge_attr)
+    assert torch.equal(torch.cat([g.edge_index for g in ours], dim=1), want.edge_index)
+    assert [source[i].label for i in range(len(graphs))] == want.y.tolist()
 
 
 def test_tu_without_node_labels_gets_degrees(tmp_path: Path) -> None:
@@ -246,6 +280,14 @@ def test_networkx_attributes_must_be_complete() -> None:
     assert raw.attribute_names == ("mass.0", "mass.1")
     assert raw.attributes is not None
     assert np.array_equal(raw.attributes, np.array([[0, 1], [1, 1], [2, 1]], dtype=np.float32))
+
+
+def test_labels_may_be_missing_and_minus_one_is_not_a_class() -> None:
+    graphs = [nx.path_graph(3 + i) for i in range(3)]
+    source = GraphList(graphs, labels=["b", None, "a"])
+    assert [source[i].label for i in range(3)] == [1, None, 0]
+    with pytest.raises(UserError, match="write -1 and 1 as 0 and 1"):
+        GraphList(graphs, labels=[1, -1, 1])
 
 
 def test_graphs_in_memory_carry_their_labels() -> None:

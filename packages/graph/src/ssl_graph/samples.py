@@ -1,10 +1,13 @@
-"""Sample data: artificial molecules in eight families, written in TU format.
+"""Sample data: artificial molecules in eight families, in TU format, and two sets beside them.
 
 A molecule is a random tree with some rings closed. Its six kinds of atom occur in proportions of
 its own, whatever the family (only one kind is somewhat commoner in each). What makes a family is
 a bonding habit: the kinds are paired up, differently in each family, and neighbours are partners
 more often than chance. Counting atoms therefore says little, and one must look at who is bound to
 whom: a graph encoder's business. Sizes and shapes carry no information.
+
+`motifs/` holds graphs without features, also in TU format (`ssl_graph.motifs`); `network/` one big
+network of communities as tables of nodes and edges (`ssl_graph.nodes.blocks`).
 """
 
 from __future__ import annotations
@@ -16,7 +19,11 @@ import numpy as np
 from ssl_core.errors import UserError
 from ssl_core.files import atomic_write
 from ssl_core.rng import generator
+from ssl_graph import motifs
 from ssl_graph.graph import RawGraph
+from ssl_graph.motifs import motif_graph
+from ssl_graph.nodes.blocks import block_network
+from ssl_graph.nodes.files.tables import write_tables
 
 NAME = "MOLECULES"
 KINDS = 6
@@ -95,18 +102,22 @@ def _rings(
 
 
 def write_samples(folder: Path, *, count: int, seed: int) -> None:
-    """Writes `count` molecules as a TU collection `MOLECULES` into an empty or new folder."""
+    """Fills an empty or new folder: `count` molecules as a TU collection `MOLECULES`, and folders
+    `motifs` and `network` with at most as many graphs and nodes."""
     if count < 1:
         raise UserError(f"count: must be at least 1, got {count}")
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise UserError(f"samples: {str(folder)!r} is not empty; give a new folder")
     write_tu(folder, NAME, [molecule(index, seed=seed) for index in range(count)])
+    others = [motif_graph(index, seed=seed) for index in range(min(count, motifs.COUNT))]
+    write_tu(folder / "motifs", motifs.NAME, others)
+    write_tables(folder / "network", block_network(max(12, min(count, 2000)), seed=seed))
     atomic_write(folder / "README.txt", f"{__doc__}\n{count} molecules, seed {seed}.\n")
 
 
 def write_tu(folder: Path, name: str, graphs: list[tuple[RawGraph, int]]) -> None:
-    """Writes graphs with one column of integer node labels in TU format.
+    """Writes graphs, with a column of integer node labels where they have one, in TU format.
 
     Ids start at 1 and both directions of an edge are listed, as the format asks; graph labels are
     written as given.
@@ -122,6 +133,7 @@ def write_tu(folder: Path, name: str, graphs: list[tuple[RawGraph, int]]) -> Non
         if graph.labels is not None:
             labels += [str(label) for label in graph.labels[:, 0].tolist()]
         start += graph.num_nodes
+    folder.mkdir(exist_ok=True)
     files = {
         "A": edges,
         "graph_indicator": indicator,

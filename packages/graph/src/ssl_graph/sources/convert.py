@@ -14,28 +14,32 @@ Columns = tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...], tuple[str
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]], what: str) -> Columns:
-    """Attribute dictionaries as number columns and category columns, in the order of names.
+    """Attribute dictionaries, one a node or edge, as `split_columns` has them."""
+    names = set().union(*rows) if rows else set()
+    return split_columns({name: [row.get(name) for row in rows] for name in names}, len(rows), what)
+
+
+def split_columns(columns: Mapping[str, Sequence[Any]], rows: int, what: str) -> Columns:
+    """Columns as numbers and as categories, in the order of their names.
 
     Numbers and lists of numbers become float32 columns, strings become categories. Returns
     (attributes `[n, A]` or None, labels `[n, L]` or None, their two tuples of names). Raises
-    `CorruptSample` where one of `rows` lacks an attribute or has another kind of value.
+    `CorruptSample` where a value is missing (None) or of another kind than the others.
     """
-    names = sorted(set().union(*rows)) if rows else []
     numbers: list[np.ndarray] = []
     categories: list[np.ndarray] = []
     number_names: list[str] = []
     category_names: list[str] = []
-    for name in names:
-        missing = next((i for i, row in enumerate(rows) if row.get(name) is None), None)
+    for name, values in sorted(columns.items()):
+        missing = next((i for i, value in enumerate(values) if value is None), None)
         if missing is not None:
             raise CorruptSample(f"{what} {missing} has no {name!r}, though others have")
-        values = [row[name] for row in rows]
-        if all(isinstance(value, str) for value in values):
+        if rows and all(isinstance(value, str) for value in values):
             categories.append(np.array(values, dtype=object)[:, None])
             category_names.append(name)
             continue
         try:
-            block = np.array(values, dtype=np.float32).reshape(len(rows), -1)
+            block = np.array(values, dtype=np.float32).reshape(rows, -1 if rows else 1)
         except (TypeError, ValueError) as error:
             raise CorruptSample(f"{what} attribute {name!r} mixes kinds or lengths") from error
         numbers.append(block)

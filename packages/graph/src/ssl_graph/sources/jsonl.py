@@ -11,9 +11,11 @@ import numpy as np
 
 from ssl_core.batch import Record
 from ssl_core.data.heads import digest
+from ssl_core.data.labels import label_of
 from ssl_core.errors import CorruptSample, UserError
 from ssl_graph.graph import RawGraph
 from ssl_graph.sources.convert import from_json
+from ssl_graph.sources.memory import graph_labels
 
 
 class GraphLines:
@@ -34,10 +36,7 @@ class GraphLines:
         self._scan()
         if not self._offsets:
             raise UserError(f"data.path: {str(path)!r} holds no lines")
-        labels = [label for _, label, _ in self._meta if label is not None]
-        values = sorted(set(labels), key=lambda v: (str(type(v)), v))
-        self._classes = [str(value) for value in values] or None
-        self._label = {value: i for i, value in enumerate(values)}
+        self._label, self._classes = graph_labels([label for _, label, _ in self._meta])
 
     def _scan(self) -> None:
         offset = 0
@@ -71,9 +70,9 @@ class GraphLines:
 
     def head(self, index: int) -> Record:
         """Key, label and meta."""
-        key, label, group = self._meta[index]
+        key, _, group = self._meta[index]
         meta = {} if group is None else {"group": str(group)}
-        return Record(key, None, None if label is None else self._label[label], meta)
+        return Record(key, None, label_of(self._label, index), meta)
 
     def fingerprint(self) -> str:
         """File name, size and line offsets."""

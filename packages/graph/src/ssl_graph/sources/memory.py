@@ -9,6 +9,7 @@ import numpy as np
 
 from ssl_core.batch import Record
 from ssl_core.data.heads import digest
+from ssl_core.data.labels import encode_labels, label_of
 from ssl_core.errors import UserError
 from ssl_graph.graph import Graph, RawGraph
 from ssl_graph.sources.convert import from_networkx, from_pyg
@@ -39,33 +40,35 @@ def _own_label(graph: Any) -> int | str | None:
     return label
 
 
+def graph_labels(labels: Sequence[Any]) -> tuple[np.ndarray | None, list[str] | None]:
+    """`encode_labels`, to which -1 is no label: labels -1 and 1, which mean two, are refused."""
+    if {str(label) for label in labels if label is not None} == {"-1", "1"}:
+        raise UserError("labels: -1 stands for an unknown label; write -1 and 1 as 0 and 1")
+    return encode_labels(labels)
+
+
 class GraphList:
     """A sequence of graphs as a source.
 
-    `labels` are integers or strings, one a graph; without them a NetworkX graph's own
-    `graph.graph["label"]`, or a whole number in `y` of a PyG graph, counts if every graph has it.
+    `labels` are integers or strings, one a graph, None where unknown; without them a NetworkX
+    graph's own `graph.graph["label"]`, or a whole number in `y` of a PyG graph, counts.
     """
 
     def __init__(
         self,
         graphs: Sequence[Any],
         *,
-        labels: Sequence[int | str] | None = None,
+        labels: Sequence[int | str | None] | None = None,
         keys: Sequence[str] | None = None,
     ) -> None:
         if labels is None:
-            own = [_own_label(graph) for graph in graphs]
-            found = [label for label in own if label is not None]
-            labels = found if len(found) == len(own) else None
+            labels = [_own_label(graph) for graph in graphs]
         for name, given in (("labels", labels), ("keys", keys)):
             if given is not None and len(given) != len(graphs):
                 raise UserError(f"{name}: got {len(given)} for {len(graphs)} graphs")
         self.graphs = graphs
         self.keys = [f"graph/{i}" for i in range(len(graphs))] if keys is None else list(keys)
-        self._classes: list[str] | None = None
-        if labels is not None and len(labels):
-            values, self._label = np.unique(np.array(labels), return_inverse=True)
-            self._classes = [str(value) for value in values]
+        self._label, self._classes = graph_labels(labels)
 
     def __len__(self) -> int:
         return len(self.graphs)
@@ -81,8 +84,7 @@ class GraphList:
 
     def head(self, index: int) -> Record:
         """Key and label."""
-        label = None if self._classes is None else int(self._label[index])
-        return Record(self.keys[index], None, label)
+        return Record(self.keys[index], None, label_of(self._label, index))
 
     def fingerprint(self) -> str:
         """Keys and the numbers of nodes and edges."""

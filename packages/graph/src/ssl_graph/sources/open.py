@@ -9,6 +9,7 @@ from ssl_core.data import open_source
 from ssl_core.data.open import FORMATS as CORE_FORMATS
 from ssl_core.data.subset import limited
 from ssl_core.errors import CorruptSample, UserError, unknown
+from ssl_graph.motifs import parse_motifs
 from ssl_graph.sources.files import PARSERS, parse_graphml
 from ssl_graph.sources.jsonl import GraphLines
 from ssl_graph.sources.memory import GraphList
@@ -21,6 +22,7 @@ SUFFIXES = (".graphml", ".gml", ".json", ".edges", ".edgelist")
 """Files that are one graph wherever they are met; `.txt`, `.csv`, `.tsv` only as "edges"."""
 
 ATLAS = "networkx:atlas"
+MOTIFS = "motifs"
 
 
 def open_graphs(
@@ -35,8 +37,9 @@ def open_graphs(
 
     Arguments:
         path: a TU folder; a `.jsonl` file; a folder of graph files (classes by sub-folder), a
-            manifest or tar shards of them; one GraphML file with many graphs; or
-            "networkx:atlas", the 1252 non-empty graphs with up to seven nodes (Read & Wilson).
+            manifest or tar shards of them; one GraphML file with many graphs; "networkx:atlas",
+            the 1252 non-empty graphs with up to seven nodes (Read & Wilson); or "motifs:COUNT:SEED"
+            (`ssl_graph.motifs`).
         format: "tu", "jsonl", "graphml" or "edges" (edge lists, also `.txt`, `.csv`, `.tsv`),
             or one of the core's; "auto" decides by what is there.
         name: which TU collection, where a folder holds several.
@@ -46,6 +49,8 @@ def open_graphs(
     """
     if path == ATLAS:
         return limited(_atlas(), limit)
+    if path.split(":")[0] == MOTIFS:
+        return limited(_motifs(path), limit)
     if format not in (*FORMATS, *CORE_FORMATS):
         raise unknown("data.format", format, (*FORMATS, *CORE_FORMATS))
     place = Path(path).expanduser()
@@ -83,6 +88,11 @@ def _graphml_file(place: Path) -> GraphList:
     except CorruptSample as error:
         raise UserError(f"data.path: {str(place)!r}: {error}") from error
     return GraphList(graphs, keys=[f"{place.stem}/{i}" for i in range(len(graphs))])
+
+
+def _motifs(path: str) -> GraphList:
+    graphs, labels = zip(*parse_motifs(path), strict=True)
+    return GraphList(graphs, labels=labels, keys=[f"{MOTIFS}/{i}" for i in range(len(graphs))])
 
 
 def _atlas() -> GraphList:

@@ -17,6 +17,7 @@ import numpy as np
 from ssl_core.errors import UserError
 from ssl_graph.graph import RawGraph
 from ssl_graph.nodes.source import NodeTable
+from ssl_graph.sources.columns import read_columns
 
 _VALIDATION = 500
 
@@ -111,7 +112,7 @@ def read_planetoid(folder: Path, *, name: str | None = None) -> NodeTable:
     index = folder / f"ind.{name}.test.index"
     if not index.is_file():
         raise UserError(f"data.path: {str(index)!r} is missing")
-    test = np.loadtxt(index, dtype=np.int64, ndmin=1)
+    test = read_columns(index, dtype=np.int64, columns=1)[:, 0]
     allx, tx = part("allx").dense(), part("tx").dense()
     ally, ty = np.asarray(part("ally")), np.asarray(part("ty"))
     if len(test) != len(tx) or len(allx) != len(ally) or len(tx) != len(ty):

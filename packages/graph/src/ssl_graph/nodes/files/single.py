@@ -21,8 +21,8 @@ _LABELS = ("label", "class", "y", "target", "club")
 def table_of(graph: Any, *, name: str = "node", target: str | None = None) -> NodeTable:
     """A graph object as a table.
 
-    The label of a node is the attribute `target` (by default `label`, `class`, `y` or `target`)
-    of NetworkX and file formats, `y` and the masks of PyG data.
+    The label of a node is the attribute `target` (by default the first of `_LABELS`) of NetworkX
+    and file formats, `y` and the masks of PyG data.
     """
     if hasattr(graph, "edge_index") and not isinstance(graph, Graph):
         return _from_pyg(graph, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ssl_core.errors import CorruptSample, UserError
 from ssl_core.files import atomic_write
 from ssl_graph.graph import RawGraph
 from ssl_graph.nodes.source import PARTS, NodeTable
-from ssl_graph.sources.convert import columns_of
+from ssl_graph.sources.convert import Columns, split_columns
 
 _ID = ("id", "node", "node_id", "name")
 _ENDS = (("source", "src", "from", "u", "head"), ("target", "dst", "to", "v", "tail"))
@@ -52,13 +52,8 @@ def read_tables(folder: Path) -> NodeTable:
     labels = None if label_column is None else nodes.pop(label_column)
     split_column = next((c for c in nodes if c.lower() == "split"), None)
     split = None if split_column is None else _parts(nodes.pop(split_column), nodes_path)
-    ends = [_taken(edges, names_of, edges_path) for names_of in _ENDS]
-    pairs = np.empty((len(ends[0]), 2), dtype=np.int64)
-    for side, values in enumerate(ends):
-        for i, value in enumerate(values):
-            if str(value) not in row:
-                raise UserError(f"data: edge {i + 1} of {edges_path} names {value!r}, no node")
-            pairs[i, side] = row[str(value)]
+    ends = [_rows(_taken(edges, wanted, edges_path), row, edges_path) for wanted in _ENDS]
+    pairs = np.stack(ends, axis=1)
     try:
         attributes, categories, number_names, category_names = _features(nodes, len(names), "node")
         edge_numbers, edge_kinds, *_ = _features(edges, len(pairs), "edge")
@@ -102,15 +97,23 @@ def _taken(table: dict[str, Sequence[Any]], wanted: Sequence[str], path: Path) -
     return table.pop(found)
 
 
-def _features(table: dict[str, Sequence[Any]], rows: int, what: str) -> Any:
-    columns = {name: _numbers(values) for name, values in table.items()}
-    return columns_of([{n: c[i] for n, c in columns.items()} for i in range(rows)], what)
+def _rows(ids: Sequence[Any], row: Mapping[str, int], path: Path) -> np.ndarray:
+    """The rows of node ids, int64 `[E]`."""
+    found = [row.get(str(value), -1) for value in ids]
+    if -1 in found:
+        edge = found.index(-1)
+        raise UserError(f"data: edge {edge + 1} of {path} names {ids[edge]!r}, no node")
+    return np.array(found, dtype=np.int64)
+
+
+def _features(table: Mapping[str, Sequence[Any]], rows: int, what: str) -> Columns:
+    return split_columns({name: _numbers(values) for name, values in table.items()}, rows, what)
 
 
 def _numbers(values: Sequence[Any]) -> Sequence[Any]:
-    """Words that are all numbers as numbers; anything else as it is."""
+    """Words that are all numbers as numbers, empty ones as missing; anything else as it is."""
     try:
-        return [None if value is None else float(value) for value in values]
+        return [None if value in (None, "") else float(value) for value in values]
     except (TypeError, ValueError):
         return values
 
