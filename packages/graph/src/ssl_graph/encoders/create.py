@@ -1,4 +1,7 @@
-"""Graph encoders by name, as the registry calls them: `factory(spec, **options)`."""
+"""Graph encoders by name, as the registry calls them: `factory(spec, **options)`.
+
+All are one stack of layers (`GraphEncoder`) and take the same options; each has its own defaults.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,10 @@ from ssl_graph.encoders.gnn import Activation, GraphEncoder, Norm, Readout
 from ssl_graph.encoders.layers import LAYERS, attention_layer, transformer_layer
 
 
-def gin(
+def _stack(
+    layer: Callable[[int, int, int], nn.Module],
     spec: Mapping[str, Any],
-    *,
-    dim: int = 32,
-    depth: int = 3,
-    pool: Readout = "sum",
-    concat: bool = True,
-    norm: Norm = "batch",
-    activation: Activation = "relu",
-) -> GraphEncoder:
-    """GIN (Xu et al., ICLR 2019) with learned eps, as GraphCL and InfoGraph use it."""
-    return _stack(spec, LAYERS["gin"], dim, depth, pool, concat, norm, activation)
-
-
-def gcn(
-    spec: Mapping[str, Any],
+    /,
     *,
     dim: int = 64,
     depth: int = 2,
@@ -36,40 +27,22 @@ def gcn(
     norm: Norm = "batch",
     activation: Activation = "relu",
 ) -> GraphEncoder:
-    """GCN (Kipf & Welling, ICLR 2017)."""
-    return _stack(spec, LAYERS["gcn"], dim, depth, pool, concat, norm, activation)
+    """`depth` layers of width `dim`; `pool` and `concat` as in `GraphEncoder`."""
+    return GraphEncoder(
+        *(spec, layer),
+        dim=dim,
+        depth=depth,
+        pool=pool,
+        concat=concat,
+        norm=norm,
+        activation=activation,
+    )
 
 
-def sage(
+def _attentive(
+    layer: Callable[..., nn.Module],
     spec: Mapping[str, Any],
-    *,
-    dim: int = 64,
-    depth: int = 2,
-    pool: Readout = "mean",
-    concat: bool = False,
-    norm: Norm = "batch",
-    activation: Activation = "relu",
-) -> GraphEncoder:
-    """GraphSAGE with the mean aggregator (Hamilton et al., NeurIPS 2017)."""
-    return _stack(spec, LAYERS["sage"], dim, depth, pool, concat, norm, activation)
-
-
-def mlp(
-    spec: Mapping[str, Any],
-    *,
-    dim: int = 64,
-    depth: int = 2,
-    pool: Readout = "mean",
-    concat: bool = False,
-    norm: Norm = "batch",
-    activation: Activation = "relu",
-) -> GraphEncoder:
-    """An MLP on each node's own features, blind to edges (SCGC's encoder; a rival to the rest)."""
-    return _stack(spec, LAYERS["mlp"], dim, depth, pool, concat, norm, activation)
-
-
-def gat(
-    spec: Mapping[str, Any],
+    /,
     *,
     dim: int = 64,
     depth: int = 2,
@@ -79,46 +52,11 @@ def gat(
     norm: Norm = "batch",
     activation: Activation = "elu",
 ) -> GraphEncoder:
-    """GATv2 (Brody et al., ICLR 2022); `heads` must divide `dim`."""
-    layer = partial(attention_layer, heads=_divides(heads, dim))
-    return _stack(spec, layer, dim, depth, pool, concat, norm, activation)
-
-
-def graph_transformer(
-    spec: Mapping[str, Any],
-    *,
-    dim: int = 64,
-    depth: int = 2,
-    heads: int = 4,
-    pool: Readout = "mean",
-    concat: bool = False,
-    norm: Norm = "layer",
-    activation: Activation = "relu",
-) -> GraphEncoder:
-    """Attention along edges with gated skips (Shi et al., IJCAI 2021); `heads` divides `dim`."""
-    layer = partial(transformer_layer, heads=_divides(heads, dim))
-    return _stack(spec, layer, dim, depth, pool, concat, norm, activation)
-
-
-def _divides(heads: int, dim: int) -> int:
+    """The same of layers with attention heads, whose number must divide `dim`."""
     if heads < 1 or dim % heads:
         raise ValueError(f"heads must divide dim={dim}, got {heads}")
-    return heads
-
-
-def _stack(
-    spec: Mapping[str, Any],
-    layer: Callable[[int, int, int], nn.Module],
-    dim: int,
-    depth: int,
-    pool: Readout,
-    concat: bool,
-    norm: Norm,
-    activation: Activation,
-) -> GraphEncoder:
-    return GraphEncoder(
-        spec,
-        layer,
+    return _stack(
+        *(partial(layer, heads=heads), spec),
         dim=dim,
         depth=depth,
         pool=pool,
@@ -126,3 +64,22 @@ def _stack(
         norm=norm,
         activation=activation,
     )
+
+
+gin = partial(_stack, LAYERS["gin"], dim=32, depth=3, pool="sum", concat=True)
+"""GIN (Xu et al., ICLR 2019) with learned eps, as GraphCL and InfoGraph use it."""
+
+gcn = partial(_stack, LAYERS["gcn"])
+"""GCN (Kipf & Welling, ICLR 2017)."""
+
+sage = partial(_stack, LAYERS["sage"])
+"""GraphSAGE with the mean aggregator (Hamilton et al., NeurIPS 2017)."""
+
+mlp = partial(_stack, LAYERS["mlp"])
+"""An MLP on each node's own features, blind to edges (SCGC's encoder; a rival to the rest)."""
+
+gat = partial(_attentive, attention_layer)
+"""GATv2 (Brody et al., ICLR 2022)."""
+
+graph_transformer = partial(_attentive, transformer_layer, norm="layer", activation="relu")
+"""Attention along edges with gated skips (Shi et al., IJCAI 2021)."""

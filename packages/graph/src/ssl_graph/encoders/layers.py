@@ -88,7 +88,7 @@ class MLPLayer(nn.Module):
         return out
 
 
-def attention_layer(width: int, dim: int, edge_dim: int, *, heads: int) -> nn.Module:
+def attention_layer(width: int, dim: int, edge_dim: int, *, heads: int = 1) -> nn.Module:
     """GATv2 (Brody et al., ICLR 2022): attention over neighbours and the node itself."""
     layer: nn.Module = pyg.GATv2Conv(width, dim // heads, heads=heads, edge_dim=edge_dim or None)
     return layer
@@ -107,5 +107,6 @@ LAYERS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "gcn": GCNLayer,
     "sage": SAGELayer,
     "mlp": MLPLayer,
+    "gat": attention_layer,
 }
-"""Layers without options of their own."""
+"""Layers by name; the attention layer with one head."""
