@@ -10,14 +10,11 @@ import torch
 from torch import Tensor
 
 from reference import assert_gradients, draw, golden
-from ssl_core.batch import Batch
 from ssl_core.objectives import info_nce, nt_xent
 from ssl_core.objectives.correlation import cca_ssg
 from ssl_core.objectives.discriminators import bce
-from ssl_core.recipe import Data
 from ssl_core.rng import Rng
-from ssl_graph.domain import GRAPH
-from ssl_graph.encoders.create import gcn, mlp
+from ssl_graph.encoders.create import gcn
 from ssl_graph.encoders.layers import GCNLayer
 from ssl_graph.graph import GraphBatch
 from ssl_graph.methods.attribute_masking import CountMasker, category_error
@@ -25,16 +22,8 @@ from ssl_graph.methods.context_prediction import context_loss
 from ssl_graph.methods.dsla import discrimination, edit_ratio, other_margin
 from ssl_graph.methods.infograph import InfoGraph
 from ssl_graph.methods.mvgrl import MVGRL
-from ssl_graph.methods.scgc import (
-    SCGC,
-    cluster_divergence,
-    neighbour_contrast,
-    student_assignments,
-)
 from ssl_graph.methods.scores import Bilinear, local_global, node_mean
-from ssl_graph.nodes.affinity import walk_affinity
 from ssl_graph.nodes.network import Network
-from ssl_graph.views.affinity import scgc
 from ssl_graph.views.corrupted import mvgrl
 from ssl_graph.views.diffusion import diffused, diffusion_matrix, normalised_adjacency
 from ssl_graph.views.policies import none
@@ -326,74 +315,3 @@ def test_dsla_terms_against_loops() -> None:
     torch.testing.assert_close(got, torch.stack(costs).mean())
     (gradient,) = torch.autograd.grad(edit_ratio(vectors * 0, distance), vectors)
     assert torch.isfinite(gradient).all()
-
-
-# SCGC -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "cumulative", "temperature"), [("plain", False, 0.5), ("cumulative", True, 2.25)]
-)
-def test_scgc_is_the_released_one(name: str, cumulative: bool, temperature: float) -> None:
-    g = golden("scgc/losses")
-    network = network_of((g["adjacency_row"] > 0).double())
-    gamma = walk_affinity(network, torch.arange(12), power=3, cumulative=cumulative)
-    torch.testing.assert_close(gamma.double(), g[f"{name}_gamma"], rtol=1e-6, atol=1e-7)
-    z = g["z"].clone().requires_grad_()
-    loss = neighbour_contrast(z, g[f"{name}_gamma"], temperature=temperature)
-    torch.testing.assert_close(loss, g[f"{name}_loss"], rtol=1e-9, atol=0)
-    assert_gradients(loss, [z], [g[f"{name}_grad"]])
-
-
-def test_scgc_clusters_are_the_released_ones() -> None:
-    g = golden("scgc/losses")
-    z, centres = (g[n].clone().requires_grad_() for n in ("z", "centres"))
-    q = student_assignments(z, centres)
-    torch.testing.assert_close(q, g["q"], rtol=1e-9, atol=1e-12)
-    loss = cluster_divergence(q)
-    torch.testing.assert_close(loss, g["kl"], rtol=1e-9, atol=1e-12)
-    assert_gradients(loss, [z, centres], [g["grad_kl_z"], g["grad_kl_centres"]])
-    assert float(cluster_divergence(torch.full((6, 3), 1 / 3))) == pytest.approx(0, abs=1e-7)
-
-
-def test_scgc_limits() -> None:
-    g = golden("scgc/losses")
-    z = g["z"]
-    assert float(neighbour_contrast(z, g["plain_gamma"], temperature=0.0)) == pytest.approx(
-        math.log(12), abs=1e-6
-    )
-    want = math.log(12 / 3)
-    assert float(neighbour_contrast(z, g["cumulative_gamma"], temperature=0.0)) == pytest.approx(
-        want, abs=1e-6
-    )
-    assert float(neighbour_contrast(z, torch.ones(12, 12), temperature=0.7)) == pytest.approx(
-        0, abs=1e-7
-    )
-
-
-def test_affinity_of_a_batch_is_part_of_the_whole() -> None:
-    g = golden("scgc/losses")
-    network = network_of((g["adjacency_row"] > 0).double())
-    whole = walk_affinity(network, torch.arange(12), power=3)
-    rows = torch.tensor([7, 2, 10, 2])
-    torch.testing.assert_close(walk_affinity(network, rows, power=3), whole[rows][:, rows])
-
-
-def test_scgc_centres_start_once_by_kmeans() -> None:
-    data = Data(path="blocks:90:0")
-    source = GRAPH.open(data)
-    reader = GRAPH.fit_reader(source, data)
-    ids = torch.arange(60)
-    batch = Batch(reader.collate([reader.decode(source[i]) for i in range(60)]), ids, ids)
-    method = SCGC(mlp(reader.spec, dim=8), scgc(reader.spec), clusters=4)
-    views = method.views(batch, Rng.at(0, 0, ids))
-    assert views[0].data.edge_index.shape == (2, 0)
-    method.encode(views)
-    assert method.ready
-    first = method.centres.detach().clone()
-    assert len(first.unique(dim=0)) == 4
-    method.encode(views)
-    assert torch.equal(first, method.centres)
-    few = SCGC(mlp(reader.spec, dim=8), scgc(reader.spec), clusters=10)
-    few._start(torch.randn(3, 8, generator=torch.Generator().manual_seed(0)))
-    assert len(few.centres.unique(dim=0)) == 10

@@ -14,20 +14,24 @@ from ssl_core.objectives import scaled_cosine
 from ssl_core.recipe import Data
 from ssl_core.rng import Rng
 from ssl_graph.domain import GRAPH
-from ssl_graph.encoders.create import gin
+from ssl_graph.encoders.create import gcn, gin
+from ssl_graph.features import Schema
 from ssl_graph.graph import Graph, GraphBatch
 from ssl_graph.methods.attribute_masking import AttributeMasking
 from ssl_graph.methods.graphmae import GraphMAE
 from ssl_graph.methods.graphmae2 import GraphMAE2
-from ssl_graph.nodes import targets
+from ssl_graph.methods.selftask import SelfTask, asked_error
+from ssl_graph.nodes import inference, targets
+from ssl_graph.nodes.blocks import block_network
 from ssl_graph.nodes.network import Network
 from ssl_graph.reader import GraphReader
 from ssl_graph.sources.memory import GraphList
 from ssl_graph.views.context import ContextPairs
 from ssl_graph.views.discrepancy import Discrepancies, move_edges
 from ssl_graph.views.ops import arrival_times, lowest
+from ssl_graph.views.partners import by_features, near_distance
 from ssl_graph.views.policies import none
-from ssl_graph.views.selftask import Questions, _near_distance, selftask
+from ssl_graph.views.selftask import Questions, selftask
 
 
 def released() -> tuple[dict[str, torch.Tensor], Network]:
@@ -47,7 +51,7 @@ def test_distances_are_the_released_ones() -> None:
     assert torch.equal(distance, distance.T)
     above = torch.ones(12, 12).triu(1) > 0
     assert torch.equal(targets.distance_class(distance)[above], g["pair_class"][above])
-    near = _near_distance(
+    near = near_distance(
         network, torch.arange(12).repeat_interleave(12), torch.arange(12).repeat(12)
     )
     want = torch.where(distance > 3, -1, distance)
@@ -90,11 +94,85 @@ def test_labels_around_a_node_are_shares() -> None:
 def test_propagated_labels_are_harmonic() -> None:
     network = network_of(nx.path_graph(5))
     known = torch.tensor([0, -1, -1, -1, 1])
-    share = targets.propagated(network, known, rounds=400)
+    share = inference.propagated(network, known, rounds=400)
     torch.testing.assert_close(share[:, 1], torch.linspace(0, 1, 5), rtol=1e-4, atol=1e-5)
     apart = network_of(nx.disjoint_union(nx.path_graph(2), nx.path_graph(2)))
-    share = targets.propagated(apart, torch.tensor([0, -1, -1, -1]))
+    share = inference.propagated(apart, torch.tensor([0, -1, -1, -1]))
     assert share.shape == (4, 1)
+
+
+def test_iterated_labels_use_the_neighbours() -> None:
+    """Features say little, edges much: neighbours' labels raise the accuracy."""
+    table = block_network(400, blocks=4, features=16, mixing=0.1, degree=8, purity=0.25, seed=3)
+    network = Network.of(Schema.measure([table.graph]).encode(table.graph))
+    truth = torch.tensor(table.labels)
+    known = torch.where(torch.from_numpy(table.split == 0), truth, -1)
+    share = inference.iterated(network, known, rounds=4)
+    torch.testing.assert_close(share.sum(1), torch.ones(400))
+    assert torch.equal(share[known >= 0].argmax(1), known[known >= 0])
+    alone = inference.iterated(network, known, rounds=0)
+
+    def accuracy(shares: torch.Tensor) -> float:
+        return float((shares.argmax(1) == truth)[known < 0].float().mean())
+
+    assert accuracy(share) > accuracy(alone) + 0.1
+    both = (share + inference.propagated(network, known)) / 2
+    assert accuracy(both) > accuracy(alone) + 0.1
+    one = inference.iterated(network, torch.where(known == 2, 2, -1))
+    assert (one.argmax(1) == 2).all()
+
+
+def test_properties_of_nodes_are_networkxs() -> None:
+    graph = nx.disjoint_union(nx.barabasi_albert_graph(40, 2, seed=1), nx.path_graph(4))
+    graph.add_node(44)
+    network = network_of(graph)
+    rank = nx.pagerank(graph, tol=1e-12, max_iter=500)
+    want = torch.tensor([rank[v] * 45 for v in range(45)])
+    torch.testing.assert_close(targets.pagerank(network), want, rtol=1e-4, atol=1e-5)
+    near = nx.closeness_centrality(graph)
+    got = targets.closeness(network, chunk=16)
+    torch.testing.assert_close(
+        got, torch.tensor([near[v] for v in range(45)]), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_partners_by_features_are_the_most_and_least_alike() -> None:
+    generator = torch.Generator().manual_seed(1)
+    network = network_of(nx.path_graph(30))
+    network.x = torch.randn(30, 6, generator=generator)
+    roots = torch.arange(30).repeat(40)
+    partner, alike = by_features(network, roots, Rng.at(0, 0, torch.arange(1200)), chunk=100)
+    cosine = torch.nn.functional.cosine_similarity(network.x[:, None], network.x[None], dim=2)
+    torch.testing.assert_close(alike[:, 0], cosine[roots, partner])
+    order = cosine.fill_diagonal_(2).argsort(1, descending=True)  # itself, then the most alike
+    place = order.argsort(1)[roots, partner]
+    near = ((place >= 1) & (place <= 3)).float().mean()
+    far = (place >= 27).float().mean()
+    for share in (near, far):
+        assert abs(share - (1 / 3 + 1 / 30)) < 0.06  # any node is among them one time in ten
+
+
+def test_without_weight_only_the_labels_count() -> None:
+    data = Data(path="blocks:200:2", options={"use_labels": True, "sampling": {"fanout": [3]}})
+    source = GRAPH.open(data)
+    reader = GRAPH.fit_reader(source, data)
+    ids = torch.arange(80)
+    batch = Batch(reader.collate([reader.decode(source[i]) for i in range(80)]), ids, ids)
+    grads = []
+    for infer, weight in (("propagation", 0.0), ("ensemble", 0.0), ("ensemble", 3.0)):
+        views = selftask(reader.spec, task="context_label", infer=infer)  # type: ignore[arg-type]
+        torch.manual_seed(0)
+        method = SelfTask(gcn(reader.spec, dim=8), views, weight=weight, supervised=1.0)
+        method(method.views(batch, Rng.at(0, 0, ids))).total.backward()
+        grads.append(method.encoder.layers[0].conv.lin.weight.grad)
+    assert torch.equal(grads[0], grads[1])
+    assert not torch.allclose(grads[1], grads[2])
+    target, asked = torch.ones(3, 2), torch.tensor([True, False, True])
+    answer = torch.tensor([[1.0, 0.0], [9.0, 9.0], [1.0, 1.0]])
+    assert float(asked_error(answer, target, asked)) == 0.25
+    assert float(asked_error(answer, target, asked & False)) == 0
+    with pytest.raises(ValueError, match="not both 0"):
+        SelfTask(gcn(reader.spec, dim=8), selftask(reader.spec), weight=0.0)
 
 
 def test_prototypes_correct_a_wrong_label() -> None:
@@ -104,7 +182,7 @@ def test_prototypes_correct_a_wrong_label() -> None:
     features = centres[truth] + 0.25 * torch.randn(60, 3, generator=generator)
     labels = truth.clone()
     labels[:6] = 1 - labels[:6]
-    fixed = targets.corrected(features, labels)
+    fixed = inference.corrected(features, labels)
     assert (fixed == truth).float().mean() > 0.95
 
 
@@ -239,6 +317,29 @@ def test_graphmae2_with_one_fixed_remask_is_graphmae() -> None:
         GraphMAE2(gin(spec), none(spec), remask="hidden", remasks=2)
 
 
+def test_graphmae2_on_local_clusters_aims_at_the_roots() -> None:
+    data = Data(path="blocks:120:1", options={"sampler": "local", "sampling": {"max_nodes": 24}})
+    source = GRAPH.open(data)
+    reader = GRAPH.fit_reader(source, data)
+    ids = torch.arange(6)
+    nodes = reader.collate([reader.decode(source[i]) for i in range(6)])
+    encoder = gin(reader.spec, dim=8, norm="layer")
+    method = GraphMAE2(encoder, none(reader.spec), hidden=8, dim=4, edge_drop=0.5)
+    views = method.views(Batch(nodes, ids, ids), Rng.at(0, 0, ids))
+    _, _, hidden, student, target, kept = method.encode(views)
+    assert student.shape == target.shape == (6, 1, 4)
+    assert kept.all()
+    assert not target.requires_grad
+    assert hidden.shape[1] == int(views[0].data.sizes.max())
+    method.edge_drop = 0.0
+    method.teacher.eval()
+    method.eval()
+    whole = method.teacher.projector(method.teacher.encoder(views[0].data).pooled)
+    torch.testing.assert_close(method.encode(views)[4][:, 0], whole.detach())
+    with pytest.raises(ValueError, match="edge_drop must lie"):
+        GraphMAE2(encoder, none(reader.spec), edge_drop=1.0)
+
+
 def test_attribute_masking_names_degrees_and_needs_categories() -> None:
     graphs, batch, spec = molecules()
     method = AttributeMasking(gin(spec, dim=8), none(spec))
@@ -279,7 +380,15 @@ def test_questions_have_the_right_answers() -> None:
     assert (view.data.x[view.data.roots] == 0).all()
     assert torch.equal(view.params["target"], network.x[batch.data.roots])
     assert (view.params["known"] >= 0).any()
+    assert torch.equal(view.params["asked"], view.params["known"] < 0)
+    (view,) = selftask(reader.spec, task="attributes", components=3)(batch, rng)
+    centred = network.x.double() - network.x.double().mean(0)
+    spread = torch.linalg.svdvals(centred)[:3] ** 2
+    found = (targets.principal(network.x, 3).double() ** 2).sum(0)
+    torch.testing.assert_close(found, spread, rtol=1e-5, atol=0)
+    assert view.params["target"].shape == (60, 3)
+    assert {"known", "asked", "target"} == set(view.params)
     with pytest.raises(ValueError, match="needs labels"):
-        Questions({"level": "node", "node_dim": 2}, task="context_label", parts=3, correct=0.0)
+        Questions({"level": "node", "node_dim": 2}, task="context_label")
     with pytest.raises(ValueError, match="not about a collection"):
         selftask({"node_dim": 2})

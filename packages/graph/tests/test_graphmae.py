@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import networkx as nx
-import numpy as np
 import pytest
 import torch
 
-from reference import GOLDEN
+from reference import golden
 from ssl_core.batch import Batch
 from ssl_core.encoder import Features, Tokens
 from ssl_core.networks.masks import Mask
@@ -22,12 +21,6 @@ from ssl_graph.sources.memory import GraphList
 from ssl_graph.views.policies import none
 
 
-def golden() -> dict[str, torch.Tensor]:
-    """THUDM/GraphMAE, `sce_loss` and `PreModel.encoding_mask_noise`, float64."""
-    with np.load(GOLDEN / "graphmae" / "sce_mask.npz") as stored:
-        return {name: torch.from_numpy(stored[name]) for name in stored.files}
-
-
 def atlas_batch(count: int = 40) -> tuple[GraphBatch, GraphReader]:
     source = GraphList(nx.graph_atlas_g()[200 : 200 + count])
     reader = GraphReader.fit(source)
@@ -36,7 +29,7 @@ def atlas_batch(count: int = 40) -> tuple[GraphBatch, GraphReader]:
 
 @pytest.mark.parametrize("alpha", [1, 2, 3])
 def test_error_is_the_released_one(alpha: int) -> None:
-    g = golden()
+    g = golden("graphmae/sce_mask")
     predicted = g["prediction"].clone().requires_grad_()
     loss = scaled_cosine(predicted, g["target"], alpha=alpha)
     loss.backward()
@@ -45,7 +38,7 @@ def test_error_is_the_released_one(alpha: int) -> None:
 
 
 def test_masked_input_is_the_released_one() -> None:
-    g = golden()
+    g = golden("graphmae/sce_mask")
     x, nodes = g["x"], torch.arange(20)
     swapped = torch.isin(nodes, g["noise_nodes"])
     source = nodes.clone()

@@ -20,7 +20,7 @@ from ssl_graph.nodes.files.tables import write_tables
 from ssl_graph.nodes.source import NodeSource
 from ssl_graph.views.ops import OPS
 from ssl_graph.views.policies import grace, graphcl
-from ssl_graph.views.selftask import NODE_TASKS, PAIR_TASKS
+from ssl_graph.views.selftask import LABELLED, NODE_TASKS, PAIR_TASKS
 
 SMALL = {"dim": 8, "depth": 2}
 HEAD = {"hidden": 16, "dim": 8}
@@ -41,14 +41,17 @@ CASES = [
     MethodCase("scgc", "scgc", "mlp", {"clusters": 3, "reconstruction": 1.0}, MASKED, SMALL),
     *(
         MethodCase("selftask", "selftask", "gcn", {}, {"task": task, "parts": 3}, SMALL)
-        for task in (*NODE_TASKS[:3], *PAIR_TASKS)
+        for task in (*NODE_TASKS, *PAIR_TASKS)
+        if task not in LABELLED
     ),
 ]
 LABELLED_CASES = [
-    MethodCase(
-        "selftask", "selftask", "gcn", {"supervised": 1.0}, {"task": task, "correct": c}, SMALL
+    MethodCase("selftask", "selftask", "gcn", {"supervised": 1.0}, {"task": task, **options}, SMALL)
+    for task, options in (
+        ("label_distance", {}),
+        ("context_label", {"infer": "ensemble"}),
+        ("context_label", {"correct": 1.0}),
     )
-    for task, c in (("label_distance", 0.0), ("context_label", 0.0), ("context_label", 1.0))
 ]
 
 

@@ -16,7 +16,7 @@ from ssl_graph.nodes.blocks import block_network
 from ssl_graph.nodes.network import Network
 from ssl_graph.nodes.partition import grow_parts
 from ssl_graph.nodes.push import personalised_pagerank
-from ssl_graph.nodes.samplers import SAMPLERS, Sampler, distinct
+from ssl_graph.nodes.samplers import SAMPLERS, Sampler, conductance, distinct
 
 
 def network_of(raw: RawGraph, *, directed: bool = False) -> Network:
@@ -120,7 +120,7 @@ def test_isolated_nodes_and_directed_edges() -> None:
     raw = RawGraph(4, np.array([[0, 1], [1, 2], [2, 2], [0, 1]]), np.eye(4, dtype=np.float32))
     network = network_of(raw, directed=True)
     assert network.num_edges == 2  # self-loop and duplicate gone
-    for name in SAMPLERS:
+    for name in SAMPLERS.keys() - {"local"}:  # of undirected networks only
         graphs = SAMPLERS[name](network, roots(3, 2), at(roots(3, 2)))
         assert graphs.origin is not None
         if name != "cluster":
@@ -156,6 +156,36 @@ def test_pagerank_by_pushing_is_close_to_the_exact_vector(network: Network) -> N
     best = set(nodes[masses.argsort(descending=True)[:8]].tolist())
     assert top.origin is not None
     assert set(top.origin.tolist()) == best | {3}
+
+
+def test_conductance_of_every_prefix_against_networkx(network: Network) -> None:
+    graph = nx.Graph(list(zip(network.neighbours.tolist(), network.targets.tolist(), strict=True)))
+    orders = [[5, 17, 3, 80, 81, 200], [9, 8, 7]]
+    lists = [(g, v, r) for g, nodes in enumerate(orders) for r, v in enumerate(nodes)]
+    group, node, rank = (torch.tensor(column) for column in zip(*sorted(lists), strict=True))
+    found = conductance(network, group, node, rank, 2)
+    for g, nodes in enumerate(orders):
+        want = [nx.conductance(graph, nodes[: i + 1]) for i in range(len(nodes))]
+        assert found[g, : len(nodes)].tolist() == pytest.approx(want)
+
+
+def test_a_local_cluster_ends_where_few_edges_leave() -> None:
+    """Two cliques of eight joined by one edge: the cluster of a node is its clique."""
+    graph = nx.barbell_graph(8, 0)
+    raw = RawGraph(17, np.array(graph.edges, dtype=np.int64))  # node 16 is isolated
+    network = network_of(raw)
+    nodes = roots(2, 7, 12, 16)
+    found = SAMPLERS["local"](network, nodes, at(nodes), min_nodes=4, max_nodes=16)
+    members = [set(g.tolist()) for g in found.origin.split(found.sizes.tolist())]  # type: ignore[union-attr]
+    assert members == [set(range(8)), set(range(8)), set(range(8, 16)), {16}]
+    kept = SAMPLERS["local"](network, nodes, at(nodes), cut=False)
+    assert kept.sizes.tolist() == [16, 16, 16, 1]
+    few = SAMPLERS["local"](network, nodes, at(nodes), min_nodes=1, max_nodes=5)
+    assert int(few.sizes.max()) <= 5
+    with pytest.raises(ValueError, match="min_nodes <= max_nodes"):
+        SAMPLERS["local"](network, nodes, at(nodes), min_nodes=9, max_nodes=8)
+    with pytest.raises(ValueError, match="undirected"):
+        SAMPLERS["local"](network_of(raw, directed=True), nodes, at(nodes))
 
 
 def test_parts_cover_every_node_and_are_balanced(network: Network) -> None:

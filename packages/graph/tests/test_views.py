@@ -47,10 +47,10 @@ POLICIES = {
 
 
 @pytest.mark.parametrize("directed", [False, True])
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", [*POLICIES, "with added edges"])
 def test_views_do_not_depend_on_the_batch_split(name: str, directed: bool) -> None:
     graphs = random_batch(directed=directed)
-    policy = POLICIES[name]
+    policy = POLICIES.get(name, graphcl(SPEC, choose="all", edge_add=0.3))
     whole = policy(as_batch(graphs), Rng.at(3, 5, torch.arange(12)))
     for rows in (slice(0, 5), slice(5, 12), slice(7, 8)):
         ids = torch.arange(12)[rows]

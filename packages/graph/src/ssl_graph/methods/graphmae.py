@@ -43,7 +43,7 @@ class GraphMAE(MaskedModel):
         mask_ratio: float = 0.5,
         replace: float = 0.1,
         alpha: float = 3.0,
-        decoder: Literal["gin", "gcn", "sage"] = "gin",
+        decoder: Literal["gin", "gcn", "sage", "gat"] = "gin",
     ) -> None:
         if not 0 <= replace < 1:
             raise ValueError(f"replace must lie in [0, 1), got {replace}")

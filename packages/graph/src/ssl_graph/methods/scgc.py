@@ -8,7 +8,8 @@ temperature t multiplies. q_ik ~ 1 / (1 + |z_i - mu_k|^2) are assignments to lea
 their sharpened copy q^2 / sum_i q (DEC; Xie et al. 2016). SCGC* has no reconstruction and a
 cumulative g. The release works on the whole graph, refreshes p once an epoch, starts from an
 autoencoder and reports its best epoch against the labels; here p is of the batch, the centres
-start by k-means on the first batch, and the last step counts.
+start by k-means on the first batch, and the last step counts. i are the nodes of a step, j those
+of all replicas and accumulated parts, so that how a batch is divided changes nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_core.distributed import all_sum, gather
+from ssl_core.distributed import all_sum, gather, rank
 from ssl_core.methods.base import Loss, Method
 from ssl_core.networks.heads import MLPHead
 from ssl_core.objectives import mse
 from ssl_core.objectives.precision import full_precision
 from ssl_core.views import View, ViewPolicy
+from ssl_graph.nodes.affinity import Walks
 
 Reps = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -56,6 +58,7 @@ class SCGC(Method):
         self.decoder = MLPHead(width, inputs, hidden=hidden) if reconstruction else None
         self.contrast, self.clustering = contrast, clustering
         self.temperature, self.reconstruction = temperature, reconstruction
+        self.walks: Walks | None = None
 
     def encode(self, views: Sequence[View]) -> Reps:
         (features,) = self.features(views[:1])
@@ -63,7 +66,9 @@ class SCGC(Method):
         if not self.ready:
             self._start(gather(z.detach()))
         rebuilt = x if self.decoder is None else self.decoder(z)
-        return z, views[0].params["affinity"], x, rebuilt
+        # The network is no representation: it is the same for every part of a batch.
+        self.walks = views[0].params["walks"]
+        return z, views[0].data.origin, x, rebuilt
 
     @torch.no_grad()
     def _start(self, z: Tensor) -> None:
@@ -82,7 +87,9 @@ class SCGC(Method):
         self.ready.fill_(True)
 
     def loss(self, reps: Reps) -> Loss:
-        z, affinity, x, rebuilt = reps
+        z, roots, x, rebuilt = reps
+        assert self.walks is not None
+        affinity = self.walks(roots, gather(roots))
         q = student_assignments(z, self.centres)
         parts = {
             "contrast": self.contrast
@@ -98,12 +105,15 @@ class SCGC(Method):
 def neighbour_contrast(z: Tensor, affinity: Tensor, *, temperature: float = 0.25) -> Tensor:
     """-mean_i log(sum_j g_ij e^(t s_ij) / sum_j e^(t s_ij) + 1e-8) (Ncontrast of Graph-MLP, SCGC).
 
-    `z` `[B, D]` is normalised inside, `affinity` `[B, B]` is g. The diagonal of s is 0, so that a
-    node counts e^0 for itself. Local rows only: the affinity is of this batch. All vectors equal
-    (collapsed), or t = 0, costs log B for rows of g that add up to 1.
+    `z` `[b, D]` is normalised inside, `affinity` `[b, W b]` is g, its columns the rows of all W
+    replicas. A row's similarity with itself is 0, so that it counts e^0. All vectors equal
+    (collapsed), or t = 0, costs log(W b) for rows of g that add up to 1.
     """
     unit = F.normalize(z, dim=1)
-    similar = (unit @ unit.T) * (1 - torch.eye(len(z), dtype=z.dtype, device=z.device))
+    everyone = gather(unit)
+    other = torch.ones(len(unit), len(everyone), dtype=unit.dtype, device=unit.device)
+    other.diagonal(rank() * len(unit)).zero_()
+    similar = (unit @ everyone.T) * other
     weight = (temperature * similar).exp()
     near = (affinity.to(weight.dtype) * weight).sum(1) / weight.sum(1)
     return -(near + 1e-8).log().mean()

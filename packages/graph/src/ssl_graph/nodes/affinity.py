@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from ssl_graph.nodes.network import Network
 
 
-def walk_affinity(
-    network: Network, roots: Tensor, *, power: int = 2, cumulative: bool = False
-) -> Tensor:
-    """Rows and columns `roots` of A^power, or of A + .. + A^power, float32 `[B, B]`.
+@dataclass(frozen=True)
+class Walks:
+    """`walk_affinity` of one network with its options: called with rows and columns."""
 
-    A is the adjacency with self-loops, rows normalised (SCGC's gamma). Walks of all roots go
-    outwards together, so the whole matrix is never formed.
+    network: Network
+    power: int
+    cumulative: bool
+
+    def __call__(self, roots: Tensor, ends: Tensor) -> Tensor:
+        return walk_affinity(
+            self.network, roots, ends, power=self.power, cumulative=self.cumulative
+        )
+
+
+def walk_affinity(
+    network: Network,
+    roots: Tensor,
+    ends: Tensor | None = None,
+    *,
+    power: int = 2,
+    cumulative: bool = False,
+) -> Tensor:
+    """Rows `roots` and columns `ends` (`roots` where None) of A^power, or of A + .. + A^power.
+
+    A is the adjacency with self-loops, rows normalised (SCGC's gamma); float32 `[B, C]`. Walks of
+    all roots go outwards together, so the whole matrix is never formed.
     """
     if power < 1:
         raise ValueError(f"power must be at least 1, got {power}")
     count = network.num_nodes
-    columns, place = roots.unique(return_inverse=True)
+    columns, place = (roots if ends is None else ends).unique(return_inverse=True)
     code = torch.arange(len(roots), device=roots.device) * count + roots
     mass = torch.ones(len(roots), dtype=torch.float64, device=roots.device)
     total = torch.zeros(len(roots), len(columns), dtype=torch.float64, device=roots.device)

@@ -9,6 +9,7 @@ from threading import RLock
 import torch
 from torch import Tensor
 
+from ssl_core.rng import Rng
 from ssl_graph.graph import Graph
 from ssl_graph.nodes.partition import grow_parts
 
@@ -120,3 +121,12 @@ class Network:
         first = (degree.cumsum(0) - degree)[row]
         within = torch.arange(len(row), device=nodes.device) - first
         return row, self.ptr[nodes][row] + within
+
+    def step(self, nodes: Tensor, keys: Rng) -> Tensor:
+        """One step of a random walk from each of M nodes; a node without edges is stayed at."""
+        degree = self.degree[nodes]
+        if self.num_edges == 0:
+            return nodes
+        slot = keys.integers("step", high=degree.clamp(min=1))
+        position = (self.ptr[nodes] + slot).clamp(max=self.num_edges - 1)
+        return torch.where(degree > 0, self.neighbours[position], nodes)

@@ -10,16 +10,21 @@ from ssl_core.errors import UserError
 from ssl_graph.nodes.blocks import parse_blocks
 from ssl_graph.nodes.files.ogb import is_ogb, read_ogb
 from ssl_graph.nodes.files.planetoid import planetoid_names, read_planetoid
-from ssl_graph.nodes.files.single import read_graph_file, read_pyg
+from ssl_graph.nodes.files.single import read_graph_file, read_pyg, table_of
 from ssl_graph.nodes.files.tables import read_tables, table_paths
+from ssl_graph.nodes.link_split import split_links
 from ssl_graph.nodes.source import NodeSource, NodeTable
 
 FORMATS = ("planetoid", "ogb", "node_tables", "pyg")
 """Formats that hold one big graph."""
 
+KARATE = "networkx:karate"
+
 
 def guess(path: str) -> str | None:
-    """One of `FORMATS` or "blocks" where `path` plainly is one big graph, else None."""
+    """One of `FORMATS`, "blocks" or "karate" where `path` is plainly one big graph, else None."""
+    if path == KARATE:
+        return "karate"
     if path.split(":")[0] == "blocks":
         return "blocks"
     place = Path(path).expanduser()
@@ -44,24 +49,30 @@ def open_nodes(
     name: str | None = None,
     split: str | None = None,
     target: str | None = None,
+    hide_links: float | None = None,
 ) -> Source:
     """The nodes of one graph as records.
 
     Arguments:
         path: a folder of Planetoid's raw files, an OGB folder, a folder with `nodes` and `edges`
-            tables, a PyG data set on disk, a file with one graph, or "blocks:NODES:SEED".
+            tables, a PyG data set on disk, a file with one graph, "blocks:NODES:SEED", or
+            "networkx:karate" (34 people in two clubs; Zachary 1977).
         format: one of `FORMATS`, or "auto".
         name: which Planetoid data set, where a folder holds several.
         split: which of OGB's split schemes.
         target: the node attribute that is the label, in files with one graph.
+        hide_links: a share of the edges to leave out, for link prediction (`split_links`, seed 0).
 
     Raises `UserError` naming what is missing or does not fit.
     """
     kind = guess(path) if format == "auto" else format
     place = Path(path).expanduser()
-    if kind != "blocks" and not place.exists():
+    if kind not in ("blocks", "karate") and not place.exists():
         raise UserError(f"data.path: {path!r} does not exist")
-    return limited(NodeSource(_read(kind, path, place, name, split, target)), limit)
+    table = _read(kind, path, place, name, split, target)
+    if hide_links is not None:
+        table = split_links(table, share=hide_links).table
+    return limited(NodeSource(table), limit)
 
 
 def _read(
@@ -74,6 +85,10 @@ def _read(
 ) -> NodeTable:
     if kind == "blocks":
         return parse_blocks(path)
+    if kind == "karate":
+        import networkx as nx  # type: ignore[import-untyped]
+
+        return table_of(nx.karate_club_graph(), name="karate", target="club")
     if kind == "planetoid":
         folder = place if planetoid_names(place) else place / "raw"
         return read_planetoid(folder, name=name)

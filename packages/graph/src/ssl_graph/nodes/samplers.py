@@ -17,6 +17,7 @@ from ssl_core.errors import UserError, unknown
 from ssl_core.registry import check_options
 from ssl_core.rng import Rng
 from ssl_graph.graph import GraphBatch
+from ssl_graph.nodes.grown import Grown, ranks
 from ssl_graph.nodes.push import personalised_pagerank
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def neighbours(
     """
     if isinstance(fanout, int) or not fanout or min(fanout) < 1:
         raise ValueError(f"fanout must be a list of counts of at least 1, got {fanout!r}")
-    grown = _Grown(network, roots)
+    grown = Grown(network, roots)
     edges: list[Tensor] = []
     for hop, count in enumerate(fanout):
         group, node = grown.newest
@@ -78,7 +79,7 @@ def khop(
     """
     if hops < 1 or max_nodes < 1:
         raise ValueError(f"hops and max_nodes must be at least 1, got {hops} and {max_nodes}")
-    grown = _Grown(network, roots)
+    grown = Grown(network, roots)
     for _ in range(hops):
         group, node = grown.newest
         row, position = network.expand(node)
@@ -101,7 +102,7 @@ def walk(
             f"walks and length must be at least 1 and restart in [0, 1), "
             f"got {walks}, {length}, {restart}"
         )
-    grown = _Grown(network, roots)
+    grown = Grown(network, roots)
     group = torch.arange(len(roots), device=roots.device).repeat_interleave(walks)
     number = torch.arange(walks, device=roots.device).repeat(len(roots))
     keys = rng[group].fold("walk", number)
@@ -109,11 +110,9 @@ def walk(
     at, met = start, []
     for step in range(length):
         moving = keys.fold(step)
-        slot = moving.integers("step", high=network.degree[at].clamp(min=1))
-        position = (network.ptr[at] + slot).clamp(max=max(network.num_edges - 1, 0))
-        stuck = network.degree[at] == 0
-        onward = at if network.num_edges == 0 else network.neighbours[position]
-        at = torch.where(stuck | moving.bernoulli("restart", p=restart), start, onward)
+        # At a node without edges a walk begins again, too.
+        back = moving.bernoulli("restart", p=restart) | (network.degree[at] == 0)
+        at = torch.where(back, start, network.step(at, moving))
         met.append(at)
     grown.add(group.repeat(length), torch.cat(met))
     return grown.induced()
@@ -135,14 +134,72 @@ def ppr(
     if top < 1:
         raise ValueError(f"top must be at least 1, got {top}")
     group, node, mass = personalised_pagerank(network, roots, alpha=alpha, eps=eps)
-    order = mass.argsort(descending=True, stable=True)
-    order = order[group[order].argsort(stable=True)]
-    counts = torch.bincount(group, minlength=len(roots))
-    first = (counts.cumsum(0) - counts)[group[order]]
-    kept = order[torch.arange(len(order), device=node.device) - first < top]
-    grown = _Grown(network, roots)
+    kept = ranks(group, -mass, len(roots)) < top
+    grown = Grown(network, roots)
     grown.add(group[kept], node[kept])
     return grown.induced()
+
+
+def local(
+    network: Network,
+    roots: Tensor,
+    rng: Rng,
+    *,
+    max_nodes: int = 128,
+    min_nodes: int = 8,
+    alpha: float = 0.15,
+    eps: float = 1e-4,
+    cut: bool = True,
+) -> GraphBatch:
+    """The local cluster of each root (Andersen, Chung & Lang 2006), with all edges inside.
+
+    Nodes in the order of PageRank over degree, at most `max_nodes`, are cut off where the
+    conductance is lowest, not before `min_nodes`. Deterministic: the keys are not used. GraphMAE2's
+    paper trains on these; its release computes the cut and leaves it unused (`cut` false).
+    """
+    if not 1 <= min_nodes <= max_nodes:
+        raise ValueError(f"must have 1 <= min_nodes <= max_nodes, got {min_nodes} and {max_nodes}")
+    if network.directed:
+        raise ValueError("conductance is of undirected edges; set data.options.directed to false")
+    group, node, mass = personalised_pagerank(network, roots, alpha=alpha, eps=eps)
+    mass = mass / network.degree[node].clamp(min=1)
+    rank = ranks(group, torch.where(node == roots[group], -torch.inf, -mass), len(roots))
+    kept = rank < max_nodes
+    group, node, rank = group[kept], node[kept], rank[kept]
+    if cut:
+        worth = conductance(network, group, node, rank, len(roots))  # [B, longest]
+        size = torch.bincount(group, minlength=len(roots))[:, None]
+        place = torch.arange(worth.shape[1], device=node.device)
+        allowed = (place < size) & (place >= size.clamp(max=min_nodes) - 1)
+        last = torch.where(allowed, worth, torch.inf).argmin(1)
+        kept = rank <= last[group]
+        group, node = group[kept], node[kept]
+    grown = Grown(network, roots)
+    grown.add(group, node)
+    return grown.induced()
+
+
+def conductance(network: Network, group: Tensor, node: Tensor, rank: Tensor, groups: int) -> Tensor:
+    """Edges that leave the first 1, 2, .. nodes of each list, per edge of the smaller side.
+
+    `group`, `node`, `rank` (int64 `[M]`, sorted by group and node) are lists of nodes in an order
+    of their own; returns float64 `[groups, longest]`, meaningless past a list's end. A list that
+    holds every edge of the network counts 1, one that nothing leaves 0.
+    """
+    longest = int(rank.max()) + 1
+    volume = torch.zeros(groups, longest, dtype=torch.float64, device=node.device)
+    volume[group, rank] = network.degree[node].double()
+    code = group * network.num_nodes + node
+    row, position = network.expand(node)
+    wanted = group[row] * network.num_nodes + network.neighbours[position]
+    place = torch.searchsorted(code, wanted).clamp(max=len(code) - 1)
+    met = code[place] == wanted
+    owner, place = row[met], place[met]
+    cell = group[owner] * longest + torch.maximum(rank[owner], rank[place])
+    inside = torch.bincount(cell, minlength=groups * longest).reshape(groups, longest)
+    volume, within = volume.cumsum(1), inside.cumsum(1).double()
+    smaller = volume.minimum(network.num_edges - volume)
+    return torch.where(smaller > 0, (volume - within) / smaller.clamp(min=1), 1.0)
 
 
 def cluster(network: Network, roots: Tensor, rng: Rng, *, max_nodes: int = 128) -> GraphBatch:
@@ -156,7 +213,7 @@ def cluster(network: Network, roots: Tensor, rng: Rng, *, max_nodes: int = 128) 
     own = part[roots]
     slot, valid = distinct(rng.fold("members"), starts.diff()[own], max_nodes)
     group = torch.arange(len(roots), device=roots.device)[:, None].expand_as(slot)
-    grown = _Grown(network, roots)
+    grown = Grown(network, roots)
     grown.add(group[valid], members[(starts[own][:, None] + slot)[valid]])
     return grown.induced()
 
@@ -166,6 +223,7 @@ SAMPLERS: dict[str, Callable[..., GraphBatch]] = {
     "khop": khop,
     "walk": walk,
     "ppr": ppr,
+    "local": local,
     "cluster": cluster,
 }
 
@@ -187,81 +245,3 @@ class Sampler:
             return SAMPLERS[self.name](network, roots, rng, **self.options)
         except ValueError as error:
             raise UserError(f"sampler {self.name}: {error}") from error
-
-
-class _Grown:
-    """The nodes gathered so far around each root: root first, then in the order of adding."""
-
-    def __init__(self, network: Network, roots: Tensor) -> None:
-        self.network = network
-        group = torch.arange(len(roots), device=roots.device)
-        self.parts = [(group, roots)]
-        self.codes = group * network.num_nodes + roots
-
-    @property
-    def newest(self) -> tuple[Tensor, Tensor]:
-        """(root's number, node) of what the last `add` brought."""
-        return self.parts[-1]
-
-    def add(
-        self, group: Tensor, node: Tensor, *, rng: Rng | None = None, cap: int | None = None
-    ) -> None:
-        """Adds those nodes that a root does not have yet; with `cap` a keyed part of them."""
-        code = (group * self.network.num_nodes + node).unique()
-        code = code[~torch.isin(code, self.codes)]
-        group, node = code // self.network.num_nodes, code % self.network.num_nodes
-        if cap is not None and rng is not None:
-            drawn = rng[group].fold("cap", node).uniform("keep", dtype=torch.float64)
-            order = drawn.argsort(stable=True)
-            order = order[group[order].argsort(stable=True)]
-            counts = torch.bincount(group, minlength=len(self.parts[0][0]))
-            have = torch.bincount(
-                torch.cat([part[0] for part in self.parts]), minlength=len(counts)
-            )
-            rank = torch.arange(len(order), device=order.device)
-            rank = rank - (counts.cumsum(0) - counts)[group[order]]
-            kept = order[rank < (cap - have)[group[order]]].sort().values
-            group, node, code = group[kept], node[kept], code[kept]
-        self.parts.append((group, node))
-        self.codes = torch.cat([self.codes, code])
-
-    def induced(self) -> GraphBatch:
-        """The graphs with every edge between their nodes."""
-        group = torch.cat([part[0] for part in self.parts])
-        node = torch.cat([part[1] for part in self.parts])
-        row, position = self.network.expand(node)
-        owner = group[row]
-        inside = torch.isin(
-            owner * self.network.num_nodes + self.network.neighbours[position], self.codes
-        )
-        return self.batch(owner[inside], position[inside])
-
-    def batch(self, owner: Tensor, position: Tensor) -> GraphBatch:
-        """The graphs with the edges at `position` of the network, each in graph `owner`."""
-        network = self.network
-        group = torch.cat([part[0] for part in self.parts])
-        node = torch.cat([part[1] for part in self.parts])
-        order = group.argsort(stable=True)
-        group, node = group[order], node[order]
-        sizes = torch.bincount(group, minlength=len(self.parts[0][0]))
-        by_code = (group * network.num_nodes + node).argsort()
-        codes = (group * network.num_nodes + node)[by_code]
-
-        def rows(nodes: Tensor) -> Tensor:
-            wanted = owner * network.num_nodes + nodes
-            return by_code[torch.searchsorted(codes, wanted)]
-
-        edge_index = torch.stack(
-            [rows(network.neighbours[position]), rows(network.targets[position])]
-        )
-        return GraphBatch(
-            network.x[node],
-            edge_index,
-            group,
-            torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]),
-            None if network.edge_attr is None else network.edge_attr[position],
-            directed=network.directed,
-            rooted=True,
-            origin=node,
-            pool=network.x,
-        )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssl_core.batch import Record
 from ssl_core.data.heads import digest
-from ssl_core.data.labels import encode_labels
+from ssl_core.data.labels import encode_labels, label_of
 from ssl_core.errors import UserError
 from ssl_graph.graph import RawGraph
 
@@ -59,10 +59,7 @@ class NodeSource:
         if table.graph.num_nodes == 0:
             raise UserError(f"data: the graph {table.name!r} has no nodes")
         self.table = table
-        self._label: np.ndarray | None = None
-        self._classes: Sequence[str] | None = None
-        if table.labels is not None:
-            self._label, self._classes = encode_labels(table.labels)
+        self._label, self._classes = encode_labels(table.labels or ())
 
     def __len__(self) -> int:
         return self.table.graph.num_nodes
@@ -81,15 +78,15 @@ class NodeSource:
         own = str(index) if names is None else names[index]
         part = -1 if split is None else int(split[index])
         meta = {} if part < 0 else {"part": PARTS[part]}
-        known = self._label is not None and self._label[index] >= 0
-        label = int(self._label[index]) if known and self._label is not None else None
-        return Record(f"{self.table.name}/{own}", None, label, meta)
+        return Record(f"{self.table.name}/{own}", None, label_of(self._label, index), meta)
 
-    def split(self) -> dict[str, np.ndarray]:
-        """Rows of each part of the public split; `UserError` where the data has none."""
-        if self.table.split is None:
-            raise UserError(f"data: {self.table.name!r} comes without a split; make a random one")
-        return {part: np.flatnonzero(self.table.split == i) for i, part in enumerate(PARTS)}
+    @property
+    def public(self) -> dict[str, np.ndarray] | None:
+        """Rows of each part of the split that the data came with, if any."""
+        split = self.table.split
+        if split is None:
+            return None
+        return {part: np.flatnonzero(split == i) for i, part in enumerate(PARTS)}
 
     def fingerprint(self) -> str:
         """Names, sizes and edges."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ssl_core.errors import UserError
 from ssl_graph.nodes.network import Network
 
 DEGREE_CUTS = (2, 7)
+_MOST_NODES = 50_000
 
 
 def hop_distance(network: Network, sources: Tensor) -> Tensor:
@@ -77,24 +79,6 @@ def label_nearness(network: Network, known: Tensor) -> Tensor:
     return torch.stack(columns, dim=1).nan_to_num(0.0)
 
 
-def propagated(network: Network, known: Tensor, *, rounds: int = 50) -> Tensor:
-    """Class shares of every node by harmonic label propagation, float32 `[N, C]`.
-
-    Unlabelled nodes take the mean of their neighbours (Zhu et al. 2003), `rounds` times; labelled
-    ones stay. What nothing reaches is uniform.
-    """
-    classes = int(known.max()) + 1
-    fixed = known >= 0
-    start = torch.zeros(len(known), classes, device=known.device)
-    start[fixed, known[fixed]] = 1.0
-    share = start.clone()
-    for _ in range(rounds):
-        total = torch.zeros_like(share).index_add_(0, network.targets, share[network.neighbours])
-        share = torch.where(fixed[:, None], start, total / network.degree.clamp(min=1)[:, None])
-    total = share.sum(1, keepdim=True)
-    return torch.where(total > 0, share / total.clamp(min=1e-12), 1.0 / classes)
-
-
 def label_context(network: Network, labels: Tensor, classes: int, *, chunk: int = 4096) -> Tensor:
     """Shares of each class among a node and all within two hops, float32 `[N, C]`; rows add to 1.
 
@@ -118,38 +102,45 @@ def label_context(network: Network, labels: Tensor, classes: int, *, chunk: int 
     return torch.cat(rows)
 
 
-def corrected(
-    features: Tensor,
-    labels: Tensor,
-    *,
-    sample: int = 320,
-    prototypes: int = 8,
-    quantile: float = 0.4,
-    alike: float = 0.95,
-) -> Tensor:
-    """Labels int64 `[N]` by prototypes: CorrectedLabel, after Han et al. (ICCV 2019).
+def pagerank(network: Network, *, damping: float = 0.85, rounds: int = 100) -> Tensor:
+    """PageRank times the number of nodes, so that its mean is 1, float32 `[N]`.
 
-    Of each class up to `sample` nodes (the first) are compared by cosine; a node's density counts
-    those more similar than the `quantile` of all similarities, less those that are not. Nodes too
-    like a denser one (`alike`) are passed over, the densest others are the class's prototypes. A
-    node's label is the class whose prototypes it is most like on average.
+    `rounds` power steps; what nodes without edges hold goes to all nodes alike.
     """
-    unit = torch.nn.functional.normalize(features.double(), dim=1)
-    scores = []
-    for label in range(int(labels.max()) + 1):
-        own = unit[(labels == label).nonzero()[:sample, 0]]
-        if len(own) == 0:
-            scores.append(unit.new_full((len(unit),), -torch.inf))
-            continue
-        similar = own @ own.T
-        density = (similar - similar.quantile(quantile)).sign().sum(1)
-        denser = density[None] > density[:, None]
-        likeness = torch.where(denser, similar, -torch.inf).amax(1)
-        likeness = torch.where(denser.any(1), likeness, similar.amin(1))
-        usable = torch.where(likeness < alike, density, -torch.inf)
-        if usable.isinf().all():
-            usable = density
-        chosen = usable.argsort(descending=True, stable=True)[:prototypes]
-        chosen = chosen[~usable[chosen].isinf()]
-        scores.append((unit @ own[chosen].T).mean(1))
-    return torch.stack(scores, dim=1).argmax(1)
+    count = network.num_nodes
+    outgoing = torch.bincount(network.neighbours, minlength=count).double()
+    mass = torch.ones(count, dtype=torch.float64, device=network.ptr.device)
+    for _ in range(rounds):
+        sent = mass / outgoing.clamp(min=1)
+        received = torch.zeros_like(mass).index_add_(0, network.targets, sent[network.neighbours])
+        stuck = mass[outgoing == 0].sum() / count
+        mass = 1 - damping + damping * (received + stuck)
+    return mass.float()
+
+
+def closeness(network: Network, *, chunk: int = 256) -> Tensor:
+    """How near all others are, float32 `[N]`: (n - 1)^2 / (sum of hops * (N - 1)), n reached.
+
+    Networks of more than `_MOST_NODES` nodes raise `UserError`: every node is asked for all others.
+    """
+    count = network.num_nodes
+    if count > _MOST_NODES:
+        raise UserError(
+            f"closeness: {count} nodes are more than {_MOST_NODES}; use the task 'pagerank'"
+        )
+    found = []
+    for nodes in torch.arange(count, device=network.ptr.device).split(chunk):
+        distance = hop_distance(network, nodes)
+        reached = (distance > 0).sum(1)
+        total = distance.clamp(min=0).sum(1)
+        found.append(reached**2 / (total * (count - 1)).clamp(min=1))
+    return torch.cat(found).float()
+
+
+def principal(features: Tensor, width: int) -> Tensor:
+    """Features `[N, F]` on their first `width` principal axes, float32 `[N, min(width, F, N)]`."""
+    from sklearn.decomposition import PCA  # type: ignore[import-untyped]
+
+    rows = features.cpu().numpy()
+    made = PCA(min(width, *rows.shape), random_state=0).fit_transform(rows)
+    return torch.from_numpy(made).float().to(features.device)

@@ -12,13 +12,13 @@ from ssl_core.errors import UserError
 from ssl_core.rng import Rng
 from ssl_core.views import View
 from ssl_graph.graph import GraphBatch
-from ssl_graph.nodes.affinity import walk_affinity
+from ssl_graph.nodes.affinity import Walks
 from ssl_graph.nodes.batch import NodeBatch
 from ssl_graph.views.ops import OPS
 
 
 class AffinityView:
-    """One view: the nodes of the batch alone; `params["affinity"]` is `walk_affinity`.
+    """One view: the nodes of the batch alone; `params["walks"]` tells how near any are (`Walks`).
 
     Feature columns of each node are zero with probability `feature_mask`.
     """
@@ -32,14 +32,11 @@ class AffinityView:
         self.power, self.cumulative = power, cumulative
 
     def __call__(self, batch: Batch, rng: Rng) -> list[View]:
-        nodes = _nodes(batch)
-        affinity = walk_affinity(
-            nodes.network, nodes.roots, power=self.power, cumulative=self.cumulative
-        )
+        walks = Walks(_nodes(batch).network, self.power, self.cumulative)
         graphs, mask = self.plain(batch), OPS["feature_mask"]
         if self.feature_mask:
             graphs = mask.apply(graphs, mask.sample(rng, graphs, self.feature_mask))
-        return [View(graphs, rng, params={"affinity": affinity})]
+        return [View(graphs, rng, params={"walks": walks})]
 
     def plain(self, batch: Batch) -> GraphBatch:
         """Each node as a graph of its own, without edges."""

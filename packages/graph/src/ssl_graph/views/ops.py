@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ssl_core.rng import Rng
 from ssl_graph.graph import GraphBatch
+from ssl_graph.nodes.grown import ranks
 
 Share = float | Tensor
 
@@ -68,14 +69,7 @@ def lowest(group: Tensor, score: Tensor, count: Tensor) -> Tensor:
 
     Ties go to the earlier item.
     """
-    by_score = score.argsort(stable=True)
-    order = by_score[group[by_score].argsort(stable=True)]
-    sizes = torch.bincount(group, minlength=len(count))
-    owner = group[order]
-    rank = torch.arange(len(order), device=order.device) - (sizes.cumsum(0) - sizes)[owner]
-    kept = torch.empty_like(order, dtype=torch.bool)
-    kept[order] = rank < count[owner]
-    return kept
+    return ranks(group, score, len(count)) < count[group]
 
 
 class EdgeDrop:

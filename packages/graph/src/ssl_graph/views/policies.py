@@ -24,7 +24,8 @@ class GraphViews:
 
     Provenance in `View.params`: `kept` (bool `[G, Nmax]`, which of the graph's own nodes are
     left), `nodes_dropped` and `edges_dropped` (int64 `[G]`; an undirected edge counts twice, as
-    it is listed) and `op` (int64 `[G]`: place in the plan of the chosen operation, -1 for all).
+    it is listed, and added edges are taken off) and `op` (int64 `[G]`: place in the plan of the
+    chosen operation, -1 for all).
     """
 
     def __init__(self, plans: Sequence[Plan], *, choose: Literal["all", "one"] = "all") -> None:
@@ -90,6 +91,7 @@ def graphcl(
     *,
     node_drop: float = 0.1,
     edge_drop: float = 0.1,
+    edge_add: float = 0.0,
     node_mask: float = 0.1,
     feature_mask: float = 0.0,
     subgraph: float = 0.2,
@@ -100,7 +102,8 @@ def graphcl(
 
     Every option is the share dropped or masked; 0 takes an operation out. `choose="all"` applies
     all of them in turn. `anchor="plain"` leaves the first view untouched, as the released code
-    does. The share of edges is dropped, none are added, as in the released code for TU data.
+    does. By default edges are only dropped, as in the released code for TU data; `edge_add` also
+    adds some, as in the paper.
     """
     if anchor not in ("view", "plain"):
         raise ValueError(f"anchor must be 'view' or 'plain', got {anchor!r}")
@@ -108,6 +111,7 @@ def graphcl(
         "subgraph": subgraph,
         "node_drop": node_drop,
         "edge_drop": edge_drop,
+        "edge_add": edge_add,
         "node_mask": node_mask,
         "feature_mask": feature_mask,
     }
