@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
 import pytest
 import torch
 
+import ssl_graph
 from ssl_core.errors import UserError
 from ssl_core.recipe import Data
+from ssl_core.runs.folder import Run
 from ssl_core.runs.model import Model
+from ssl_graph.__main__ import main
 from ssl_graph.domain import GRAPH
 from ssl_graph.encoders.create import gcn
-from ssl_graph.evaluation.links import link_prediction, rank_links, split_links
+from ssl_graph.evaluation.links import link_prediction, rank_links
 from ssl_graph.evaluation.measure import measure
 from ssl_graph.evaluation.nodes import node_classification, random_split
 from ssl_graph.nodes.blocks import block_network
 from ssl_graph.nodes.files.single import table_of
+from ssl_graph.nodes.link_split import split_links
+from ssl_graph.nodes.source import NodeSource
 from ssl_graph.sources.memory import GraphList
 from ssl_graph.views.policies import none
 
@@ -112,3 +119,82 @@ def test_measuring_nodes_and_graphs() -> None:
     scored = measure(model, collection, seeds=(0,), folds=5)
     assert scored["svm"]["mean"] > 0.9
     assert scored["logistic"]["mean"] > 0.9
+
+
+TINY = {
+    "train.steps": 2, "train.batch_size": 32, "encoder.dim": 8, "data.workers": 0,
+    "data.options.sampling": {"fanout": [4]}, "method.hidden": 8, "method.dim": 8,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A network without a tenth of its links."""
+    return ssl_graph.pretrain(
+        "grace",
+        data="blocks:180:1",
+        settings={**TINY, "data.options.hide_links": 0.1},
+        out=tmp_path_factory.mktemp("runs") / "nodes",
+        progress=False,
+    )
+
+
+def test_questions_about_nodes_from_the_command(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["nodes.splits=2", "clusters.seeds=1", "links"]
+    words = ["evaluate", str(run.path), "--no-probe", "--json"]
+    with pytest.raises(SystemExit) as end:
+        main([*words, *(word for name in asked for word in ("--more", name))])
+    assert end.value.code == 0
+    shown = capsys.readouterr()
+    found = json.loads(shown.out.splitlines()[-1])["more"]
+    assert set(found) == {"nodes", "clusters", "links"}
+    for rival in ("raw", "untrained", "trained"):
+        assert 0 < found["nodes"][rival]["public"]["test"] <= 1
+        assert found["nodes"][rival]["random"]["test"]["std"] >= 0
+        assert set(found["clusters"][rival]) == {"accuracy", "nmi", "ari", "f1"}
+        assert {"auc", "average_precision", "mrr", "hits@10", "hits@50"} == set(
+            found["links"][rival]
+        )
+    assert "public split" in found["nodes"]["words"]
+    assert found["clusters"]["words"].startswith("6 clusters: accuracy ")
+    assert "never seen in training" in found["links"]["words"]
+    assert found["nodes"]["words"] in shown.err + shown.out
+
+
+def test_hidden_links_are_not_in_what_is_trained_on(run: Run) -> None:
+    whole = GRAPH.open(Data(path="blocks:180:1"))
+    left = GRAPH.open(run.recipe.data)
+    assert isinstance(whole, NodeSource)
+    assert isinstance(left, NodeSource)
+    split = split_links(whole.table, share=0.1)
+    edges = {tuple(edge) for edge in left.table.graph.edges.tolist()}
+    assert not edges & {tuple(edge) for edge in split.test.tolist()}
+    assert len(edges) == len(split.train)
+
+
+def test_questions_that_do_not_fit_the_data_are_refused(run: Run) -> None:
+    for asked, message in (
+        ("graphs", "for one big graph use 'nodes'"),
+        ("nodes.folds=3", "'folds' is not known"),
+        ("clusters.count=1000", "1000 clusters of 180 samples"),
+        ("links.splits=0", "links.splits must be at least 1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ssl_graph.evaluate(run, probe=False, more=[asked])
+
+
+def test_questions_about_a_collection(tmp_path: Path) -> None:
+    run = ssl_graph.pretrain(
+        data="motifs:60:1",
+        settings={"train.steps": 2, "train.batch_size": 32, "encoder.dim": 8, "data.workers": 0},
+        out=tmp_path / "graphs",
+        progress=False,
+    )
+    asked: list[str] = ["graphs.folds=3", "clusters.seeds=1"]
+    found = ssl_graph.evaluate(run, "motifs:60:2", probe=False, more=asked)["more"]
+    assert set(found["graphs"]["trained"]) == {"svm", "logistic"}
+    assert "Graph classification, 3 folds: svm" in found["graphs"]["words"]
+    with pytest.raises(UserError, match="for collections use 'graphs'"):
+        ssl_graph.evaluate(run, probe=False, more=["nodes"])

@@ -23,7 +23,7 @@ __getattr__, __all__ = surface(
         "measure": "ssl_graph.evaluation.measure:measure",
         "NodeSource": "ssl_graph.nodes.source:NodeSource",
         "node_table": "ssl_graph.nodes.files.single:table_of",
-        "split_links": "ssl_graph.evaluation.links:split_links",
+        "split_links": "ssl_graph.nodes.link_split:split_links",
         "GraphMAE": "ssl_graph.methods.graphmae:GraphMAE",
         "write_samples": "ssl_graph.samples:write_samples",
     },

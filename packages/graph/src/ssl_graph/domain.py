@@ -16,27 +16,33 @@ from ssl_graph.encoders import ENCODERS
 from ssl_graph.methods import METHODS
 from ssl_graph.views import VIEWS
 
-_FEATURES = ("features", "directed", "degree_cap", "standardize")
+_FEATURES = ("features", "directed", "degree_cap", "positions", "standardize")
 _GRAPHS = {"open": ("name", "directed"), "fit": (*_FEATURES, "measure", "max_bytes")}
 _NODES = {
-    "open": ("name", "split", "target"),
+    "open": ("name", "split", "target", "hide_links"),
     "fit": (*_FEATURES, "row_normalize", "sampler", "sampling", "use_labels"),
 }
+
+QUESTIONS = ("nodes", "graphs", "clusters", "links")
+"""What `evaluate --more` knows besides (`ssl_graph.evaluation.ask`)."""
 
 
 class GraphDomain(Domain):
     """Collections of graphs (a record is a graph), or one big graph (a record is a node).
 
-    `data.options.level` says which, "graph" or "node"; without it the path decides. Collections
-    take `name` (which TU collection), `directed`, and what `GraphReader.fit` takes. One big graph
-    takes `name`, `split`, `target` (see `ssl_graph.nodes.open`) and what `NodeReader.fit` takes:
-    `features`, `directed`, `degree_cap`, `standardize`, `row_normalize`, `sampler`, `sampling`,
-    `use_labels`.
+    `data.options.level` says which, "graph" or "node"; without it the path decides. What else
+    `data.options` takes is what `open_graphs` and `GraphReader.fit` take, or `open_nodes` and
+    `NodeReader.fit`.
     """
 
     name = "graph"
     package = "ssl_graph"
     sample_kind = "graphs"
+    libraries = ("torch-geometric", "networkx")
+    measures = Registry(
+        "evaluation.more",
+        {name: f"ssl_graph.evaluation.ask:{name}" for name in QUESTIONS},
+    )
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry("method", {**pick("simclr", "byol", "barlow_twins", "vicreg"), **METHODS})
