@@ -5,6 +5,7 @@
     uv run python tools/learning.py vision --recipes simclr --steps 800 --seeds 0 1 2
     uv run python tools/learning.py vision --write docs/methods.md   # into that page's table
     uv run python tools/learning.py --data-seed 1                    # on samples of another seed
+    uv run python tools/learning.py graph --data motifs:900          # on other data of the domain
 
 Held-out accuracy in percent (mean ± sample standard deviation over seeds) of the raw input, the
 untrained and the trained encoder: weighted k-NN, and with `--probe` a linear probe whose penalty
@@ -62,6 +63,7 @@ class Table:
                 recipe, steps=given.steps, seed=seed, settings=self._settings()
             ).model_dump(mode="json"),
             "data_seed": given.data_seed,
+            **({"data": given.data} if given.data else {}),
         }
         for line in self.file.read_text().splitlines() if self.file.is_file() else []:
             known: Result = json.loads(line)
@@ -101,8 +103,10 @@ class Table:
             "seconds": time.perf_counter() - began,
         }
 
-    def _samples(self) -> Path | None:
-        """A folder of samples of another seed; None for the embedded data."""
+    def _samples(self) -> Path | str | None:
+        """Other data than the embedded, which None means: asked for, or samples of another seed."""
+        if self.arguments.data:
+            return str(self.arguments.data)
         if self.arguments.data_seed == 0:
             return None
         if self.data is None:
@@ -177,6 +181,7 @@ def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="the same number for every recipe")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--data-seed", type=int, default=0, help="0: the embedded data")
+    parser.add_argument("--data", metavar="PATH", help="other data than the domain's samples")
     parser.add_argument("--probe", action="store_true", help="also fit linear probes")
     parser.add_argument("--fresh", action="store_true", help="forget the runs made before")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page")
@@ -199,6 +204,7 @@ def main() -> int:
             for recipe in arguments.recipes:
                 results = table.results(recipe)
                 name = recipe if len(chosen) == 1 else f"{domain} {recipe}"
+                name += f" on {arguments.data}" if arguments.data else ""
                 lines.append(row(name, results, probe=arguments.probe))
                 print(lines[-1], flush=True)
                 worst = min(worst, statistics.mean(gains(results)))

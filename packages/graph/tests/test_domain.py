@@ -10,14 +10,19 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
+import torch
 
+from ssl_core.batch import Batch
 from ssl_core.errors import UserError
 from ssl_core.recipe import Data
+from ssl_core.rng import Rng
 from ssl_core.runs.config import build, recipe_names
 from ssl_core.testing import Contract, MethodCase
 from ssl_graph.domain import GRAPH
 from ssl_graph.motifs import PATHS, motif, motif_graph
+from ssl_graph.reader import GraphReader
 from ssl_graph.samples import FAMILIES, HABITS, KINDS, molecule, pairings
+from ssl_graph.sources.memory import GraphList
 
 SMALL = {"dim": 8, "depth": 2}
 HEAD = {"hidden": 16, "dim": 8}
@@ -52,6 +57,36 @@ def test_every_declared_method_has_a_case(contract: Contract) -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_contract(contract: Contract, case: MethodCase) -> None:
     contract.check(case)
+
+
+@pytest.fixture(scope="module")
+def smallest() -> tuple[Batch, dict[str, object]]:
+    """One node, no edges, one edge, a self-loop, parts that hang apart."""
+    loop = nx.path_graph(3)
+    loop.add_edge(1, 1)
+    apart = nx.disjoint_union(nx.cycle_graph(4), nx.empty_graph(2))
+    graphs = [nx.empty_graph(1), nx.empty_graph(3), nx.path_graph(2), loop, apart]
+    source = GraphList([*graphs, nx.complete_graph(6)])
+    reader = GraphReader.fit(source)
+    ids = torch.arange(6)
+    return Batch(reader.collate([reader.decode(source[i]) for i in range(6)]), ids, ids), dict(
+        reader.spec
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_smallest_graphs_break_no_method(
+    smallest: tuple[Batch, dict[str, object]], case: MethodCase
+) -> None:
+    batch, spec = smallest
+    views = GRAPH.create_views(case.views, spec, case.view_options)
+    encoder = GRAPH.create_encoder(case.encoder, spec, case.encoder_options)
+    method = GRAPH.methods.build(case.method, encoder, views, options=case.options)
+    for step in range(3):
+        loss = method(method.views(batch, Rng.at(0, step, batch.ids))).total
+        loss.backward()
+        assert loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
 
 
 def test_samples_are_a_pure_function_of_the_seed(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from ssl_core.rng import Rng
 from ssl_core.testing import Contract, MethodCase
 from ssl_graph.domain import GRAPH, GraphDomain
 from ssl_graph.encoders.create import gat, gcn, graph_transformer, mlp, sage
-from ssl_graph.graph import GraphBatch
+from ssl_graph.graph import GraphBatch, RawGraph
 from ssl_graph.nodes.blocks import block_network
 from ssl_graph.nodes.files.tables import write_tables
-from ssl_graph.nodes.source import NodeSource
+from ssl_graph.nodes.reader import NodeReader
+from ssl_graph.nodes.source import NodeSource, NodeTable
 from ssl_graph.views.ops import OPS
 from ssl_graph.views.policies import grace, graphcl
 from ssl_graph.views.selftask import LABELLED, NODE_TASKS, PAIR_TASKS
@@ -88,6 +89,24 @@ def test_contract_on_nodes(contract: Contract, case: MethodCase) -> None:
 @pytest.mark.parametrize("case", LABELLED_CASES, ids=_name)
 def test_contract_on_nodes_with_labels(labelled: Contract, case: MethodCase) -> None:
     labelled.check(case)
+
+
+@pytest.mark.parametrize("case", CASES[:12], ids=_name)
+def test_isolated_nodes_break_no_method(case: MethodCase) -> None:
+    """A batch around nodes of which half have no edges or only one to themselves."""
+    edges = np.array([[0, 1], [1, 0], [1, 2], [3, 3], [0, 1]])
+    table = NodeTable(RawGraph(6, edges, np.eye(6, dtype=np.float32)))
+    reader = NodeReader.fit(NodeSource(table), sampling=FEW)
+    ids = torch.arange(6)
+    nodes = reader.collate([reader.decode(NodeSource(table)[i]) for i in range(6)])
+    views = GRAPH.create_views(case.views, reader.spec, case.view_options)
+    encoder = GRAPH.create_encoder(case.encoder, reader.spec, case.encoder_options)
+    method = GRAPH.methods.build(case.method, encoder, views, options=case.options)
+    for step in range(3):
+        loss = method(method.views(Batch(nodes, ids, ids), Rng.at(0, step, ids))).total
+        loss.backward()
+        assert loss.isfinite()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in method.parameters())
 
 
 def test_written_tables_read_back(tmp_path: Path) -> None:

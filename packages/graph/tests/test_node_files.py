@@ -290,6 +290,29 @@ def test_broken_networks_are_refused_before_any_work() -> None:
     assert reader(edges=np.array([[0, 1], [1, 0], [2, 2]])).spec["edges"] == 2
 
 
+def test_files_in_other_encodings_or_with_other_content_say_so(tmp_path: Path) -> None:
+    (tmp_path / "nodes.csv").write_bytes("id,town\na,Zürich\n".encode("latin-1"))
+    (tmp_path / "edges.csv").write_text("source,target\na,a\n")
+    with pytest.raises(UserError, match=r"nodes\.csv is not a table in UTF-8"):
+        GRAPH.open(Data(path=str(tmp_path)))
+    (tmp_path / "nodes.csv").write_text("id,age\na,1\nb,\n")
+    with pytest.raises(UserError, match="node 1 has no 'age', though others have"):
+        GRAPH.open(Data(path=str(tmp_path)))
+    (tmp_path / "p").mkdir()
+    planetoid(tmp_path / "p")
+    (tmp_path / "p" / "ind.tiny.test.index").write_text("7\nfive\n")
+    with pytest.raises(UserError, match=r"test\.index, line 2: 'five' is not one of whole numbers"):
+        GRAPH.open(Data(path=str(tmp_path / "p")))
+    (tmp_path / "p" / "ind.tiny.test.index").write_text("7\n2\n")
+    with pytest.raises(UserError, match="names rows below 5"):
+        GRAPH.open(Data(path=str(tmp_path / "p")))
+    (tmp_path / "o").mkdir()
+    ogb(tmp_path / "o")
+    (tmp_path / "o" / "raw" / "edge.csv.gz").write_bytes(gzip.compress(b"0,1\n1,x\n"))
+    with pytest.raises(UserError, match="cannot be read as columns"):
+        GRAPH.open(Data(path=str(tmp_path / "o")))
+
+
 def test_a_reader_saves_and_loads(tmp_path: Path) -> None:
     data = Data(path="blocks:60:1", options={"sampler": "khop", "sampling": {"hops": 1}})
     source = GRAPH.open(data)
