@@ -142,10 +142,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_questions_about_nodes_from_the_command(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = ["nodes.splits=2", "clusters.seeds=1", "links"]
-    words = ["evaluate", str(run.path), "--no-probe", "--json"]
+    asked = [word for name in ("nodes", "clusters", "links") for word in ("--more", name)]
+    options = ["--set", "nodes.splits=2", "--set", "clusters.seeds=1"]
     with pytest.raises(SystemExit) as end:
-        main([*words, *(word for name in asked for word in ("--more", name))])
+        main(["evaluate", str(run.path), "--no-probe", "--json", *asked, *options])
     assert end.value.code == 0
     shown = capsys.readouterr()
     found = json.loads(shown.out.splitlines()[-1])["more"]
@@ -175,14 +175,14 @@ def test_hidden_links_are_not_in_what_is_trained_on(run: Run) -> None:
 
 
 def test_questions_that_do_not_fit_the_data_are_refused(run: Run) -> None:
-    for asked, message in (
-        ("graphs", "for one big graph use 'nodes'"),
-        ("nodes.folds=3", "'folds' is not known"),
-        ("clusters.count=1000", "1000 clusters of 180 samples"),
-        ("links.splits=0", "links.splits must be at least 1"),
+    for name, options, message in (
+        ("graphs", {}, "for one big graph use 'nodes'"),
+        ("nodes", {"folds": 3}, "'folds' is not known"),
+        ("clusters", {"count": 1000}, "1000 clusters of 180 samples"),
+        ("links", {"splits": 0}, "links.splits must be at least 1"),
     ):
         with pytest.raises(UserError, match=message):
-            ssl_graph.evaluate(run, probe=False, more=[asked])
+            ssl_graph.evaluate(run, probe=False, more={name: options})
 
 
 def test_questions_about_a_collection(tmp_path: Path) -> None:
@@ -192,9 +192,9 @@ def test_questions_about_a_collection(tmp_path: Path) -> None:
         out=tmp_path / "graphs",
         progress=False,
     )
-    asked: list[str] = ["graphs.folds=3", "clusters.seeds=1"]
+    asked = {"graphs": {"folds": 3}, "clusters": {"seeds": 1}}
     found = ssl_graph.evaluate(run, "motifs:60:2", probe=False, more=asked)["more"]
     assert set(found["graphs"]["trained"]) == {"svm", "logistic"}
     assert "Graph classification, 3 folds: svm" in found["graphs"]["words"]
     with pytest.raises(UserError, match="for collections use 'graphs'"):
-        ssl_graph.evaluate(run, probe=False, more=["nodes"])
+        ssl_graph.evaluate(run, probe=False, more={"nodes": {}})

@@ -1,6 +1,6 @@
 """`ssl-graph evaluate RUN --more NAME`: the questions, of raw input, untrained and trained encoder.
 
-Each is a measure of the domain (`GRAPH.measures`) and takes `data`, another path than the run's.
+Each is a measure of the domain (`GRAPH.measures`); `path` is other data than the run's.
 """
 
 from __future__ import annotations
@@ -97,13 +97,13 @@ def nodes(
     domain: Domain,
     device: torch.device,
     *,
-    data: str | None = None,
+    path: str | None = None,
     splits: int = 3,
     train: float = 0.1,
     val: float = 0.1,
 ) -> dict[str, Any]:
     """Classes of nodes: on the public split and on `splits` random ones (`node_scores`)."""
-    asked = Asked(run, domain, torch.device(device), data)
+    asked = Asked(run, domain, torch.device(device), path)
     source = asked.open()
     if not isinstance(source, NodeSource):
         raise UserError("more: 'nodes' asks about one big graph; for collections use 'graphs'")
@@ -131,12 +131,12 @@ def graphs(
     domain: Domain,
     device: torch.device,
     *,
-    data: str | None = None,
+    path: str | None = None,
     folds: int = 10,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Classes of graphs, by an SVM and by logistic regression in `folds` folds."""
-    asked = Asked(run, domain, torch.device(device), data)
+    asked = Asked(run, domain, torch.device(device), path)
     source = asked.open()
     if isinstance(source, NodeSource):
         raise UserError("more: 'graphs' asks about collections; for one big graph use 'nodes'")
@@ -157,12 +157,12 @@ def clusters(
     domain: Domain,
     device: torch.device,
     *,
-    data: str | None = None,
+    path: str | None = None,
     count: int | None = None,
     seeds: int = 3,
 ) -> dict[str, Any]:
     """`count` clusters (default: as many as classes) against the labels: accuracy, NMI, ARI."""
-    asked = Asked(run, domain, torch.device(device), data)
+    asked = Asked(run, domain, torch.device(device), path)
     source = asked.open()
     classes = _labelled(source)
     number = classes if count is None else count
@@ -186,7 +186,7 @@ def links(
     domain: Domain,
     device: torch.device,
     *,
-    data: str | None = None,
+    path: str | None = None,
     share: float = 0.1,
     splits: int = 3,
     score: Score = "cosine",
@@ -198,8 +198,8 @@ def links(
     `share` and `splits` do not count; of other runs a `share` is held out, `splits` times over,
     only when features are made.
     """
-    asked = Asked(run, domain, torch.device(device), data)
-    hidden = run.recipe.data.options.get("hide_links") if data is None else None
+    asked = Asked(run, domain, torch.device(device), path)
+    hidden = run.recipe.data.options.get("hide_links") if path is None else None
     source = asked.open(hide_links=None)
     if not isinstance(source, NodeSource):
         raise UserError("more: 'links' asks about one big graph, not about a collection")
