@@ -90,6 +90,20 @@ class GraphDomain(Domain):
 
         return COUNT
 
+    def draw(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
+        """Nodes and edges in the plane; neighbourhoods with their root in a ring."""
+        from ssl_graph.graph import GraphBatch
+        from ssl_graph.pictures import draw
+
+        return draw(data) if isinstance(data, GraphBatch) else []
+
+    def words(self, data: Any, reader: Reader) -> list[str]:
+        """How many nodes and edges each graph has."""
+        from ssl_graph.graph import GraphBatch
+        from ssl_graph.pictures import sizes
+
+        return sizes(data) if isinstance(data, GraphBatch) else []
+
 
 def _is_node_level(data: Data) -> bool:
     """Whether records are the nodes of one graph."""

@@ -106,6 +106,17 @@ class TextDomain(Domain):
 
         return DEFAULT_COUNT
 
+    def words(self, data: Any, reader: Reader) -> list[str]:
+        """Documents as their tokens read; a hidden token is a white square."""
+        from ssl_text.reader import TextReader
+        from ssl_text.tokens import TokenBatch
+
+        if not isinstance(data, TokenBatch):
+            return []
+        assert isinstance(reader, TextReader)
+        rows = zip(data.ids.cpu(), data.valid.cpu(), strict=True)
+        return [reader.text(ids[valid], hidden="▢") for ids, valid in rows]
+
     def create_encoder(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]
     ) -> nn.Module:

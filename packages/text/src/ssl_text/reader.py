@@ -111,10 +111,14 @@ class TextReader:
         counts[:, list(self.special.every)] = 0
         return torch.nn.functional.normalize(counts, dim=1)
 
-    def text(self, ids: Tensor) -> str:
-        """Token ids `[n]` as text again, without the special pieces."""
-        found: str = self.tokenizer.decode(ids.tolist(), skip_special_tokens=True)
-        return found
+    def text(self, ids: Tensor, *, hidden: str = "") -> str:
+        """Token ids `[n]` as text again, without the special pieces; `hidden` stands for [MASK]."""
+        if not hidden:
+            found: str = self.tokenizer.decode(ids.tolist(), skip_special_tokens=True)
+            return found
+        places = (ids == self.special.mask).nonzero()[:, 0]
+        pieces = [self.text(part) for part in torch.tensor_split(ids, places.tolist())]
+        return f" {hidden} ".join(piece.strip() for piece in pieces)
 
     def save(self, folder: Path | str) -> None:
         """Writes `tokenizer.json` and `reader.json`."""

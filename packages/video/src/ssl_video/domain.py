@@ -74,6 +74,12 @@ class VideoDomain(Domain):
 
         return draw(data, spec)
 
+    def thumbnails(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
+        """First, middle and last frame of every clip."""
+        from ssl_video.pictures import draw
+
+        return draw(data, spec, frames=3)
+
     def abilities(self) -> Mapping[str, str]:
         from importlib.metadata import version
 
