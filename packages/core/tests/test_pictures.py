@@ -1,4 +1,4 @@
-"""Pictures: PNG files that other readers agree on, and the report's columns."""
+"""Pictures: PNG files that other readers agree on, and sheets of many small ones."""
 
 import io
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_core.report.pictures import png, section, stacked
+from ssl_core.report.pictures import png, stacked
+from ssl_core.report.sprites import COLUMNS, fitted, sprite
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
@@ -30,9 +31,38 @@ def test_stacked_keeps_every_pixel_and_widens_with_white() -> None:
     assert (whole[4:] == 1).all()
 
 
-def test_section_embeds_files_and_is_empty_without_any(tmp_path) -> None:
-    assert section([]) == ""
-    (tmp_path / "a.png").write_bytes(png(np.zeros((2, 2), np.uint8)))
-    page = section([("view <1>", tmp_path / "a.png")])
-    assert "view &lt;1&gt;" in page
-    assert "data:image/png;base64,iVBOR" in page
+@pytest.mark.parametrize("colour", [False, True])
+def test_filters_make_smooth_pictures_small(colour: bool) -> None:
+    x, y = np.meshgrid(np.arange(200), np.arange(100))
+    smooth = ((2 * x + 3 * y) % 256).astype(np.uint8)
+    smooth = np.stack([smooth, smooth // 2, 255 - smooth], axis=2) if colour else smooth
+    file = png(smooth)
+    with Image.open(io.BytesIO(file)) as image:
+        assert np.array_equal(np.asarray(image), smooth)
+    assert len(file) < smooth.size / 30
+
+
+def test_a_sprite_holds_every_picture_in_its_cell() -> None:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (20, 30, 3), dtype=np.uint8) for _ in range(60)]
+    file, cell = sprite(pictures)
+    assert cell == [30, 20]  # never scaled up
+    with Image.open(io.BytesIO(file)) as image:
+        sheet = np.asarray(image)
+    assert sheet.shape == (3 * 20, COLUMNS * 30, 3)
+    for number, picture in enumerate(pictures):
+        row, column = divmod(number, COLUMNS)
+        assert np.array_equal(
+            sheet[row * 20 : row * 20 + 20, column * 30 : column * 30 + 30], picture
+        )
+
+
+def test_a_sprite_keeps_to_its_budget_by_shrinking() -> None:
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(30)]
+    file, cell = sprite(noise, budget=100_000)
+    assert len(file) <= 100_000
+    assert 16 <= cell[0] < 64
+    grey = [np.full((200, 100), 9, np.uint8)]
+    assert sprite(grey)[1] == [48, 96]
+    assert fitted(np.zeros((200, 100, 3), np.uint8), 48, 96).shape == (96, 48, 3)

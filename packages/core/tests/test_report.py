@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,11 +14,15 @@ import pytest
 from ssl_core import api
 from ssl_core.files import read_json, write_json
 from ssl_core.report import render
-from ssl_core.report.charts import bars, line_chart, number, scatter, thinned, ticks
+from ssl_core.report.atlas import examples, scaled
+from ssl_core.report.charts import bars, line_chart, number, thinned, ticks
+from ssl_core.report.curves import split_parts
+from ssl_core.report.document import document, embedded, section
 from ssl_core.runs.folder import Run
 from ssl_core.testing.vectors import VECTORS
 
-VOID = {"meta", "br", "line", "rect", "circle", "polyline"}
+SCRIPT = r"<script>(.*?)</script>"
+VOID = {"meta", "br", "line", "rect", "circle", "polyline", "img"}
 
 
 class Checker(HTMLParser):
@@ -26,10 +33,16 @@ class Checker(HTMLParser):
         self.open: list[str] = []
         self.loads: list[str] = []
         self.tags: set[str] = set()
+        self.attributes: set[str] = set()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        self.loads += [f"{tag} {name}" for name, _ in attrs if name in {"src", "href", "srcset"}]
+        self.loads += [
+            f"{tag} {name}={value}"
+            for name, value in attrs
+            if name in {"src", "href", "srcset"} and not (value or "").startswith(("#", "data:"))
+        ]
+        self.attributes |= {name for name, _ in attrs}
         if tag not in VOID:
             self.open.append(tag)
 
@@ -62,9 +75,25 @@ def test_report_needs_nothing_else(run: Run) -> None:
     page = run.report_file.read_text()
     checker = check(page)
     assert checker.loads == []
-    assert not checker.tags & {"script", "link", "img", "iframe", "object"}
+    assert not checker.tags & {"link", "iframe", "object"}
     assert not re.search(r"url\(|@import|https?://", page)
     assert len(page) < 300_000
+
+
+def test_the_policy_allows_its_own_style_and_scripts_and_nothing_else(run: Run) -> None:
+    """Hashes of what stands there, and no attribute that the policy would refuse."""
+    page = run.report_file.read_text()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policy[1].split(";"))
+    for kind, pattern in (("style-src", r"<style>(.*?)</style>"), ("script-src", SCRIPT)):
+        found = re.findall(pattern, page, re.DOTALL)
+        hashes = [base64.b64encode(hashlib.sha256(x.encode()).digest()).decode() for x in found]
+        assert rules[kind] == " ".join(f"'sha256-{x}'" for x in hashes), kind
+    assert rules["default-src"] == "'none'"
+    assert "connect-src" not in rules
+    unsafe = {name for name in check(page).attributes if name.startswith("on") or name == "style"}
+    assert unsafe == set()
 
 
 def test_report_shows_the_outcome(run: Run) -> None:
@@ -74,7 +103,9 @@ def test_report_shows_the_outcome(run: Run) -> None:
     assert summary["versions"]["torch"] in page
     assert "ssl-vectors pretrain --recipe recipe.yaml" in page
     assert "Effective rank" in page
-    assert page.count("<circle") == sum(len(m["points"]) for m in summary["maps"].values())
+    gallery = run.gallery()
+    assert gallery is not None
+    assert page.count("<circle") == len(gallery["keys"]) == summary["queries"]
     assert "&lt;b&gt;&amp;" in page  # the description, escaped
     assert "prefers-color-scheme: dark" in page
 
@@ -87,11 +118,82 @@ def test_report_survives_missing_numbers(run: Run, tmp_path: Path) -> None:
     summary = read_json(run.summary_file)
     summary["score"]["trained"] = summary["effective_rank"] = None
     summary["rivals"]["trained"]["uniformity"] = None
-    summary["maps"] = {"trained": {"points": [], "labels": []}}
     write_json(copy.summary_file, summary)
     page = render(copy)
     check(page)
     assert "n/a" in page
+    assert 'id="map-data"' not in page
+
+
+def test_an_unfinished_run_is_shown_as_far_as_it_came(run: Run, tmp_path: Path) -> None:
+    copy = Run(tmp_path)
+    copy.recipe_file.write_bytes(run.recipe_file.read_bytes())
+    assert "first log point" in render(copy)
+    lines = run.metrics_file.read_text().splitlines()[:3]
+    copy.metrics_file.write_text("\n".join(lines))
+    copy.facts_file.write_bytes(run.facts_file.read_bytes())
+    page = render(copy)
+    check(page)
+    assert "Step 15 of 30, healthy." in page
+    assert f"resume {tmp_path}" in page
+    assert 'id="scores"' not in page
+
+
+def test_the_gallery_knows_places_neighbours_and_clusters(run: Run) -> None:
+    gallery = run.gallery()
+    assert gallery is not None
+    count = len(gallery["keys"])
+    assert len(set(gallery["keys"])) == count
+    assert {len(gallery[name]) for name in ("labels", "clusters", "near")} == {count}
+    assert {"trained, PCA", "untrained, PCA"} <= set(gallery["places"])
+    assert all(len(places) == count for places in gallery["places"].values())
+    assert all(row not in near and len(set(near)) == 6 for row, near in enumerate(gallery["near"]))
+    # The classes of this data are well apart: neighbours share them, far above chance.
+    labels = gallery["labels"]
+    same = [labels[i] == labels[j] for i, near in enumerate(gallery["near"]) for j in near]
+    assert sum(same) / len(same) > 0.5
+
+
+@pytest.mark.parametrize("text", ["</script><script>alert(1)</script>", "<!--", "&amp;\u2028"])
+def test_no_text_leaves_the_embedded_data(text: str) -> None:
+    holder = embedded("x", {"keys": [text]})
+    inside = re.fullmatch(r'<script type="application/json" id="x">(.*)</script>', holder)
+    assert inside is not None
+    assert not set("<>&\u2028") & set(inside[1])
+    assert json.loads(inside[1]) == {"keys": [text]}
+
+
+def test_a_page_escapes_its_title_and_marks_sections_by_content() -> None:
+    page = document("<b>", [section("a", "<i>", "one")])
+    check(page)
+    assert "<b>" not in page
+    assert "&lt;i&gt;" in page
+    assert "script-src 'none'" in page
+    assert section("a", "t", "") == ""
+    assert section("a", "t", "one") == section("a", "t", "one") != section("a", "t", "two")
+    assert "connect-src 'self'" in document("x", [], version="7")
+
+
+def test_parts_end_where_they_sum_to_the_loss() -> None:
+    def log(**values: float) -> list[dict[str, float]]:
+        return [{"step": 1, "steps": 1, **values, "grad_norm": 1.0}]
+
+    assert split_parts(log(loss=3.0, a=1.0, b=2.0, accuracy=0.5)) == (
+        ["loss", "a", "b"],
+        ["accuracy"],
+    )
+    assert split_parts(log(loss=3.0, only=3.0, accuracy=0.5)) == (["loss"], ["accuracy"])
+    assert split_parts(log(loss=3.0, a=1.0)) == (["loss", "a"], [])
+    assert split_parts([]) == ([], [])
+
+
+def test_the_map_is_filled_and_examples_take_turns_over_classes() -> None:
+    assert scaled([[0, 0], [1, 2], [2, 4]]) == [[14, 426], [320, 220], [626, 14]]
+    assert scaled([[5, 5], [5, 5]]) == [[320, 220], [320, 220]]
+    chosen = examples([0] * 50 + [1] * 50 + [2] * 4, count=6)
+    assert [row // 50 for row in chosen] == [0, 1, 2, 0, 1, 2]
+    assert examples([-1, -1], count=6) == [0, 1]
+    assert examples([]) == []
 
 
 @pytest.mark.parametrize(
@@ -122,6 +224,7 @@ def test_thinning_keeps_means_and_drops_what_is_not_finite() -> None:
 
 def test_charts_of_nothing_are_nothing() -> None:
     assert line_chart("x", {"a": [], "b": [(0.0, float("inf"))]}) == ""
-    assert scatter("x", [], [], []) == ""
-    check(line_chart("one <point>", {"a": [(1.0, 2.0)]}))
-    assert 'style="width:0.00%"' in bars([("x", float("nan"), "n/a")], full=1.0, mark=0.5)
+    one = line_chart("one <point>", {"a": [(1.0, 2.0)]})
+    check(one)
+    assert "<circle" in one
+    assert 'width="0.00%"' in bars([("x", float("nan"), "n/a")], full=1.0, mark=0.5)

@@ -118,6 +118,17 @@ class Domain(ABC):
         """
         return []
 
+    def thumbnails(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
+        """`draw`, for pictures that will be shown small: a few frames instead of all."""
+        return self.draw(data, spec)
+
+    def words(self, data: Any, reader: Reader) -> list[str]:
+        """A batch of view data in words for the report, or none for data better looked at.
+
+        One text a sample; what a method hides is marked.
+        """
+        return []
+
     def create_views(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]
     ) -> ViewPolicy:

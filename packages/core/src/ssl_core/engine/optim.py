@@ -162,15 +162,22 @@ def build_optimizer(method: nn.Module, config: recipe.Optimizer) -> Optimizer:
 def set_schedule(optimizer: Optimizer, config: recipe.Optimizer, step: int, total: int) -> None:
     """Sets rate and weight decay of every group for the step about to be taken.
 
-    A pure function of the step: linear warm-up then half a cosine to `config.end_lr`, times the
-    group's `lr_scale`; weight decay constant or on a cosine to `config.weight_decay_end`.
+    A pure function of the step, times the group's `lr_scale`; see `schedules`.
+    """
+    rate, decay = schedules(config, step, total)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
+        group["weight_decay"] = decay if group["decayed"] else 0.0
+
+
+def schedules(config: recipe.Optimizer, step: int, total: int) -> tuple[float, float]:
+    """(rate, weight decay) of a step.
+
+    Linear warm-up then half a cosine to `config.end_lr`; weight decay constant or on a cosine to
+    `config.weight_decay_end`.
     """
     warmup = round(config.warmup * total)
     rate = warmup_cosine(config.lr, warmup=warmup, end=config.end_lr)(step, total)
     end = config.weight_decay_end
-    decay = as_schedule(config.weight_decay if end is None else cosine(config.weight_decay, end))(
-        step, total
-    )
-    for group in optimizer.param_groups:
-        group["lr"] = rate * group["lr_scale"]
-        group["weight_decay"] = decay if group["decayed"] else 0.0
+    decay = as_schedule(config.weight_decay if end is None else cosine(config.weight_decay, end))
+    return rate, decay(step, total)

@@ -1,6 +1,9 @@
-"""Two-dimensional pictures of embeddings."""
+"""Two-dimensional maps of embeddings."""
 
 from __future__ import annotations
+
+import importlib.util
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -20,3 +23,26 @@ def plane(features: Tensor) -> Tensor:
     axes = F.pad(axes, (0, 0, 0, max(0, 2 - len(axes))))[:2]
     sign = axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
     return (x @ (axes * sign).T).float()
+
+
+def has_umap() -> bool:
+    """Whether `umap_plane` can be used here (the extra `umap` is installed)."""
+    return importlib.util.find_spec("umap") is not None
+
+
+def umap_plane(features: Tensor, *, seed: int = 0) -> Tensor:
+    """Rows `[N, D]` in the plane by UMAP (McInnes et al. 2018) on cosine distances: `[N, 2]`.
+
+    15 neighbours, at most N - 1; one thread, so that the same seed gives the same map. Raises
+    `ImportError` without umap-learn; fewer than four rows fall back on their principal axes, where
+    UMAP has nothing to unfold.
+    """
+    from umap import UMAP
+
+    if len(features) < 4:
+        return plane(features)
+    rows = F.normalize(torch.nan_to_num(features.float().cpu()), dim=1).numpy()
+    fitted = UMAP(n_neighbors=min(15, len(rows) - 1), metric="cosine", random_state=seed, n_jobs=1)
+    with warnings.catch_warnings():  # it warns of its own numba decorators and of small graphs
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(fitted.fit_transform(rows)).float()

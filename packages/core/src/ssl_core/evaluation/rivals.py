@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,8 @@ class Rival:
     query_labels: Tensor
     pairs: tuple[Tensor, Tensor] | None = None
     """Features of two random views of the same records, `[V, D]` each."""
+    query_index: Tensor | None = None
+    """The queries' rows in their source (the held-out part, or the training part without one)."""
 
     def labelled(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(bank, labels, queries, labels), rows without a label left out."""
@@ -107,12 +109,18 @@ class Evaluator:
         )
         pairs = None if self.labelled else self._pairs(encoder)
         learned = Rival(
-            bank.features, bank.labels, queries.features, queries.labels, pairs and pairs[0]
+            bank.features,
+            bank.labels,
+            queries.features,
+            queries.labels,
+            pairs and pairs[0],
+            queries.index,
         )
         if bank.raw is None or queries.raw is None:
             return learned, None
-        inputs = Rival(bank.raw, bank.labels, queries.raw, queries.labels, pairs and pairs[1])
-        return learned, inputs
+        return learned, replace(
+            learned, bank=bank.raw, queries=queries.raw, pairs=pairs and pairs[1]
+        )
 
     def queries(self, encoder: nn.Module) -> Embedding:
         """The encoder's features of the queries alone."""
@@ -148,6 +156,10 @@ class Evaluator:
         rows = self.bank_rows if self.leave_one_out else self.query_rows
         picked = rows[:: max(1, len(rows) // count)][:count]
         return next(iter(self._decoded(source, picked)), None)
+
+    def query_batches(self, rows: np.ndarray) -> Iterator[Batch]:
+        """Readable queries by `Rival.query_index`, in order, as batches on the device."""
+        return self._decoded(self.train if self.leave_one_out else self.heldout, rows)
 
     def view_pairs(self, encoder: nn.Module) -> tuple[Tensor, Tensor] | None:
         """Features of two random views of held-out records; None where views are not random."""

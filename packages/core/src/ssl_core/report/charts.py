@@ -67,51 +67,46 @@ def line_chart(title: str, series: Mapping[str, Sequence[Point]], *, zero: bool 
         path = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in points)
         last = f"{name}: {points[-1][1]:.4g} at step {points[-1][0]:.0f}"
         body.append(
-            f'<polyline class="line" style="stroke:var(--c{i % 10})" points="{path}">'
-            f"<title>{escape(last)}</title></polyline>"
+            f'<g class="c{i % 10}"><title>{escape(last)}</title>{_curve(points, path, frame)}</g>'
         )
     legend = "".join(
-        f'<span><i style="background:var(--c{i % 10})"></i>{escape(name)}</span>'
+        f'<span class="c{i % 10}"><i></i><span>{escape(name)}</span></span>'
         for i, name in enumerate(lines)
     )
     return _figure(title, body, legend if len(lines) > 1 else "")
 
 
-def scatter(
-    title: str, points: Sequence[Point], labels: Sequence[int], names: Sequence[str]
+def _curve(points: Sequence[Point], path: str, frame: _Frame) -> str:
+    """A line, or a dot where there is one point only."""
+    if len(points) == 1:
+        x, y = points[0]
+        return f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="3"/>'
+    return f'<polyline class="line" points="{path}"/>'
+
+
+def bars(
+    rows: Sequence[tuple[str, float, str]],
+    *,
+    full: float,
+    mark: float | None,
+    strong: int | None = None,
 ) -> str:
-    """Points in the plane, coloured by label (-1: no label)."""
-    if not points:
-        return ""
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    frame = _Frame(*_padded(min(xs), max(xs)), *_padded(min(ys), max(ys)))
-    body = [frame.border()]
-    for (x, y), label in zip(points, labels, strict=True):
-        colour = "var(--muted)" if label < 0 else f"var(--c{label % 10})"
-        name = names[label] if 0 <= label < len(names) else ""
-        body.append(
-            f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="2.6" style="fill:{colour}">'
-            f"<title>{escape(name)}</title></circle>"
-        )
-    shown = sorted({label for label in labels if 0 <= label < len(names)})
-    legend = "".join(
-        f'<span><i style="background:var(--c{label % 10})"></i>{escape(names[label])}</span>'
-        for label in shown[:20]
-    )
-    more = f"<span>and {len(shown) - 20} more</span>" if len(shown) > 20 else ""
-    return _figure(title, body, legend + more)
+    """Horizontal bars: (name, value, text), on a scale up to `full`; `mark` is a thin line.
 
-
-def bars(rows: Sequence[tuple[str, float, str]], *, full: float, mark: float | None) -> str:
-    """Horizontal bars: (name, value, text), on a scale up to `full`; `mark` is a thin line."""
+    The bar of row `strong` (default: the last) stands out.
+    """
+    strong = len(rows) - 1 if strong is None else strong
     out = []
     for i, (name, value, text) in enumerate(rows):
         share = 100 * max(0.0, min(1.0, value / full)) if full > 0 and math.isfinite(value) else 0
-        line = "" if mark is None else f'<b style="left:{100 * mark / full:.2f}%"></b>'
-        strong = " strong" if i == len(rows) - 1 else ""
+        line = ""
+        if mark is not None:
+            line = f'<rect class="mark" x="{100 * mark / full:.2f}%" width="2" height="16"/>'
+        kind = " strong" if i == strong else ""
         out.append(
-            f'<div class="bar{strong}"><span>{escape(name)}</span>'
-            f'<div><i style="width:{share:.2f}%"></i>{line}</div><span>{escape(text)}</span></div>'
+            f'<div class="bar{kind}"><span>{escape(name)}</span><svg aria-hidden="true">'
+            f'<rect class="value" width="{share:.2f}%" height="16"/>{line}</svg>'
+            f"<span>{escape(text)}</span></div>"
         )
     return "".join(out)
 
@@ -146,12 +141,6 @@ class _Frame:
                 f'text-anchor="middle">{number(value)}</text>'
             )
         return "".join(parts)
-
-    def border(self) -> str:
-        return (
-            f'<rect class="grid" fill="none" x="{_LEFT}" y="{_TOP}" '
-            f'width="{_WIDTH - _LEFT - _RIGHT}" height="{_HEIGHT - _TOP - _BOTTOM}" rx="6"/>'
-        )
 
 
 def _padded(low: float, high: float, *, keep_low: bool = False) -> tuple[float, float]:

@@ -319,7 +319,7 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     What `new` allows by name (`train.allow`: a section, or the last word of a key) is left out.
     """
     allowed = set(new.train.allow)
-    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    before, after = flat(old.model_dump(mode="json")), flat(new.model_dump(mode="json"))
     return [
         f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
         for key in sorted({*before, *after} - HARMLESS)
@@ -327,11 +327,12 @@ def differences(old: Recipe, new: Recipe) -> list[str]:
     ]
 
 
-def _flat(content: Layer, prefix: str = "") -> dict[str, Any]:
+def flat(content: Layer, prefix: str = "") -> dict[str, Any]:
+    """Every value by its path: `{"train.steps": 100}`."""
     out: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, Mapping):
-            out.update(_flat(value, f"{prefix}{key}."))
+            out.update(flat(value, f"{prefix}{key}."))
         else:
             out[f"{prefix}{key}"] = value
     return out

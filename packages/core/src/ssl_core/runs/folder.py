@@ -10,6 +10,7 @@ corrupt.jsonl       records that could not be read, when there were any
 baselines.json      what raw input and the untrained encoder reach
 summary.json        the outcome
 pictures/           views of held-out records, what was hidden of them and predicted
+gallery/            held-out records as points: places, neighbours, small pictures or words
 report.html         the outcome, to look at
 """
 
@@ -105,6 +106,26 @@ class Run:
         """(caption, PNG file) of what the method saw, in order."""
         files = sorted(self.pictures_folder.glob("*.png"))
         return [(file.stem.partition(" ")[2], file) for file in files]
+
+    def texts(self) -> list[tuple[str, list[str]]]:
+        """(caption, one text a record) of what the method saw, where records are read."""
+        files = sorted(self.pictures_folder.glob("*.json"))
+        return [(file.stem.partition(" ")[2], list(read_json(file))) for file in files]
+
+    @property
+    def gallery_folder(self) -> Path:
+        return self.path / "gallery"
+
+    def gallery(self) -> dict[str, Any] | None:
+        """Held-out records as points (see `runs.gallery`); None where there are none."""
+        file = self.gallery_folder / "points.json"
+        found: dict[str, Any] | None = read_json(file) if file.is_file() else None
+        return found
+
+    @property
+    def sprite_file(self) -> Path:
+        """The small pictures of the gallery's records, side by side in one PNG file."""
+        return self.gallery_folder / "pictures.png"
 
     @property
     def report_file(self) -> Path:

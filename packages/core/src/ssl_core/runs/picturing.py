@@ -1,6 +1,7 @@
 """Pictures of what a method sees: its views and, where it hides parts, these and its guesses.
 
-The domain draws (`Domain.draw`), the method shows (`Method.shown`); this joins them.
+The domain draws (`Domain.draw`) or tells (`Domain.words`), the method shows (`Method.shown`);
+this joins them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 
 from ssl_core.batch import Batch
 from ssl_core.domain import Domain
-from ssl_core.files import atomic_write
+from ssl_core.files import atomic_write, write_json
 from ssl_core.report.pictures import png, stacked
 from ssl_core.rng import Rng
 from ssl_core.runs.folder import Run
@@ -22,22 +23,27 @@ ROWS = 4
 """Records in every picture."""
 
 
-@torch.no_grad()
 def write_pictures(run: Run, domain: Domain, parts: Parts, batch: Batch, *, seed: int) -> None:
-    """Writes `pictures/<number> <caption>.png` of up to `ROWS` records; none if nothing is drawn.
+    """Writes `pictures/<number> <caption>.png` (or .json, for words) of up to `ROWS` records.
 
     The method runs in evaluation mode on the views it would see in a step, and is put back.
     """
     shutil.rmtree(run.pictures_folder, ignore_errors=True)
-    for number, (caption, drawn) in enumerate(sketch(domain, parts, batch, seed=seed).items()):
+    shown = sketch(domain, parts, batch, seed=seed)
+    for number, (caption, (drawn, told)) in enumerate(shown.items()):
         run.pictures_folder.mkdir(exist_ok=True)
-        name = f"{number:02d} {caption}.png"
-        atomic_write(run.pictures_folder / name, png(stacked(drawn)))
+        name = f"{number:02d} {caption}"
+        if drawn:
+            atomic_write(run.pictures_folder / f"{name}.png", png(stacked(drawn)))
+        else:
+            write_json(run.pictures_folder / f"{name}.json", told)
 
 
 @torch.no_grad()
-def sketch(domain: Domain, parts: Parts, batch: Batch, *, seed: int) -> dict[str, list[np.ndarray]]:
-    """What `write_pictures` writes, caption -> one uint8 picture a record."""
+def sketch(
+    domain: Domain, parts: Parts, batch: Batch, *, seed: int
+) -> dict[str, tuple[list[np.ndarray], list[str]]]:
+    """Caption -> one uint8 picture a record, or one text a record; nothing for what has neither."""
     method = parts.method
     training = method.training
     method.eval()
@@ -47,5 +53,10 @@ def sketch(domain: Domain, parts: Parts, batch: Batch, *, seed: int) -> dict[str
         shown.update(method.shown(views))
     finally:
         method.train(training)
-    drawn = {caption: domain.draw(data, parts.spec) for caption, data in shown.items()}
-    return {caption: rows[:ROWS] for caption, rows in drawn.items() if rows}
+    found = {}
+    for caption, data in shown.items():
+        drawn = domain.draw(data, parts.spec)[:ROWS]
+        told = [] if drawn else domain.words(data, parts.reader)[:ROWS]
+        if drawn or told:
+            found[caption] = (drawn, told)
+    return found

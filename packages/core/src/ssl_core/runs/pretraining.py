@@ -24,21 +24,18 @@ from ssl_core.engine.fit import Callback, FitResult, fit
 from ssl_core.engine.health import judge
 from ssl_core.engine.parallel import barrier, choose_device, process_group
 from ssl_core.errors import Preempted, UserError
-from ssl_core.evaluation.projection import plane
-from ssl_core.evaluation.rivals import Evaluator, Rival
+from ssl_core.evaluation.rivals import Evaluator
 from ssl_core.files import atomic_folder, atomic_write, read_json, to_json, write_json
 from ssl_core.recipe import Recipe
-from ssl_core.rng import shuffled
 from ssl_core.runs.config import differences, save_recipe
 from ssl_core.runs.folder import Run, locate
+from ssl_core.runs.gallery import places, write_gallery
 from ssl_core.runs.measures import measure_more
 from ssl_core.runs.parts import Parts, Split, build_parts, fitted_reader, split_data
 from ssl_core.runs.picturing import ROWS, write_pictures
-from ssl_core.runs.summary import compare, measure, verdict, versions
+from ssl_core.runs.summary import compare, machine, measure, verdict, versions
 from ssl_core.runs.tracking import trackers
 from ssl_core.tensors import read_tensors, write_tensors
-
-_MAP_POINTS = 600
 
 
 def train(
@@ -230,7 +227,7 @@ def _loader(
 class _Baselines:
     raw: dict[str, Any]
     untrained: dict[str, Any]
-    map: dict[str, Any]
+    places: dict[str, Any]
 
 
 def _baselines(run: Run, evaluator: Evaluator, parts: Parts, split: Split) -> _Baselines:
@@ -239,7 +236,7 @@ def _baselines(run: Run, evaluator: Evaluator, parts: Parts, split: Split) -> _B
     if run.baselines_file.is_file():
         saved = read_json(run.baselines_file)
         if saved["fingerprint"] == fingerprint:
-            return _Baselines(saved["raw"], saved["untrained"], saved["map"])
+            return _Baselines(saved["raw"], saved["untrained"], saved["places"])
     encoder = parts.method.backbone.to(evaluator.device)
     untrained, raw = evaluator.embed(encoder, raw=True)
     assert raw is not None
@@ -247,7 +244,7 @@ def _baselines(run: Run, evaluator: Evaluator, parts: Parts, split: Split) -> _B
     found = _Baselines(
         measure(evaluator, raw, probe=probe),
         measure(evaluator, untrained, probe=probe),
-        point_map(untrained),
+        places(untrained, seed=evaluator.seed),
     )
     write_json(
         run.baselines_file,
@@ -255,19 +252,10 @@ def _baselines(run: Run, evaluator: Evaluator, parts: Parts, split: Split) -> _B
             "fingerprint": fingerprint,
             "raw": found.raw,
             "untrained": found.untrained,
-            "map": found.map,
+            "places": found.places,
         },
     )
     return found
-
-
-def point_map(rival: Rival) -> dict[str, Any]:
-    """The queries on their first two principal axes, for the report: all, or an even sample."""
-    count = len(rival.queries)
-    # Queries often stand in the order of their classes.
-    rows = np.sort(shuffled(np.arange(min(count, _MAP_POINTS)), count, "map"))
-    points = np.round(plane(rival.queries[rows]).numpy(), 4)
-    return {"points": points.tolist(), "labels": rival.query_labels[rows].tolist()}
 
 
 def _finish(
@@ -309,9 +297,9 @@ def _finish(
         "device": str(evaluator.device),
         "world": world_size(),
         "data": run.facts["data"],
-        "maps": {"untrained": baselines.map, "trained": point_map(trained)},
         "evaluation_seconds": time.perf_counter() - began,
         "versions": versions(domain.package.replace("_", "-"), *domain.libraries),
+        "machine": machine(evaluator.device),
     }
     summary["more"] = measure_more(run, domain, evaluator.device, recipe.evaluation.more)
     words = [found["words"] for found in summary["more"].values() if "words" in found]
@@ -319,6 +307,7 @@ def _finish(
     rows = evaluator.few(ROWS)
     if rows is not None:
         write_pictures(run, domain, parts, rows, seed=recipe.train.seed)
+    write_gallery(run, domain, parts, evaluator, trained, untrained=baselines.places)
     write_json(run.summary_file, summary)
     write_report(run)
 

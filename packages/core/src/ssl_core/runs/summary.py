@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
+import torch
+
 from ssl_core.engine.health import COLLAPSED_STD
+from ssl_core.environment import available_cores
 from ssl_core.evaluation.rivals import KNN, RANK, VIEWS, Evaluator, Rival
 
 SCORE_WORDS = {
@@ -126,3 +129,14 @@ def versions(*packages: str) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return out
+
+
+def machine(device: torch.device | str) -> dict[str, str]:
+    """What a run was computed on: operating system, cores, processor or GPU."""
+    device = torch.device(device)
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else "none used"
+    return {
+        "system": platform.platform(aliased=True),
+        "cores": str(available_cores()),
+        "GPU": gpu,
+    }
