@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from ssl_core.cli.app import App, command, recipe_options
+from ssl_core.cli.app import App, Choice, command, recipe_options
 from ssl_core.cli.screen import Screen
 
 _KINDS = ("methods", "encoders", "views", "recipes")
 
 
-@command
-@click.argument("kind", type=click.Choice(_KINDS), required=False)
+@command("list", "list methods", "list encoders --match 'vit_*'")
+@click.argument("kind", type=Choice(_KINDS), required=False)
 @click.option("--match", default="*", help="Only names that fit a pattern such as 'vit_*'.")
 def list_(app: App, screen: Screen, *, kind: str | None, match: str) -> None:
     """List methods, encoders, views or recipes."""
@@ -41,9 +41,12 @@ def list_(app: App, screen: Screen, *, kind: str | None, match: str) -> None:
     screen.result(shown)
 
 
-@command
+@command("doctor", "doctor --json")
 def doctor(app: App, screen: Screen) -> None:
-    """Check versions, threads, GPUs, disk."""
+    """Check this machine: versions, GPU, formats, disk, threads.
+
+    Every problem comes with what to do about it.
+    """
     from ssl_core.runs.diagnosis import diagnose
 
     found = diagnose(app.domain)
@@ -59,8 +62,8 @@ def doctor(app: App, screen: Screen) -> None:
     screen.result(found)
 
 
-@command
-@click.argument("folder")
+@command("samples data/", "samples data/ --count 200 --seed 1")
+@click.argument("folder", type=click.Path())
 @click.option("--count", type=click.IntRange(min=2), help="How many; default: as embedded.")
 @click.option("--seed", default=0, show_default=True)
 def samples(app: App, screen: Screen, *, folder: str, count: int | None, seed: int) -> None:
@@ -78,8 +81,8 @@ def samples(app: App, screen: Screen, *, folder: str, count: int | None, seed: i
     screen.result({"folder": str(path), "count": number, "seed": seed})
 
 
-@command
-@click.argument("data")
+@command("inspect photos/", "inspect photos.csv --limit 500")
+@click.argument("data", type=click.Path())
 @click.option("--limit", default=2000, show_default=True, help="Decode at most this many.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="data.options.*")
 def inspect(app: App, screen: Screen, *, data: str, limit: int, settings: tuple[str, ...]) -> None:
@@ -130,7 +133,7 @@ def _say_doubles(screen: Screen, doubles: list[dict[str, Any]] | None) -> None:
                 screen.say(f"    {pair['keys'][0]}  {pair['keys'][1]}")
 
 
-@command
+@command("bench", "bench --data photos/ --method dino --batch-size 256")
 @recipe_options
 @click.option("--seconds", default=3.0, show_default=True, help="Time for each measurement.")
 def bench(app: App, screen: Screen, *, seconds: float, **options: Any) -> None:

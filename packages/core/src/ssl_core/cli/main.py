@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from ssl_core.cli import looking, packing, training, using, verifying
+from ssl_core.cli import completing, looking, packing, reporting, training, using, verifying
 from ssl_core.cli.app import App
 from ssl_core.cli.screen import Screen
-from ssl_core.errors import SSLError
+from ssl_core.errors import SSLError, unknown
 
 _INTERRUPTED = 130
 
@@ -23,6 +23,13 @@ class Commands(click.Group):
     0 done, 2 wrong input, 3 training aborted, 143 preempted after saving, 130 interrupted, 1 a
     fault of ours (with traceback). With `--json`, errors are one JSON object too.
     """
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
@@ -61,7 +68,9 @@ def _meaning(error: BaseException) -> tuple[int, str]:
     if isinstance(error, SystemExit):
         return (error.code if isinstance(error.code, int) else 1), ""
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        return _INTERRUPTED, "interrupted"
+        return _INTERRUPTED, (
+            "interrupted; nothing that was saved is lost, and the same command starts again"
+        )
     if isinstance(error, BrokenPipeError):  # `... | head` closed our output: not an error
         sys.stderr.close()
         return 0, ""
@@ -84,7 +93,7 @@ def command_line(domain: str, *, name: str) -> Callable[..., None]:
         context_settings={"obj": App(domain, name), "help_option_names": ["-h", "--help"]},
         no_args_is_help=True,
     )
-    groups = (training, using, looking, packing, verifying)
+    groups = (training, using, reporting, looking, packing, verifying, completing)
     for command in (command for group_ in groups for command in group_.COMMANDS):
         group.add_command(command)
 

@@ -10,9 +10,9 @@ from ssl_core.cli.app import App, command
 from ssl_core.cli.screen import Screen
 
 
-@command
-@click.argument("data")
-@click.argument("folder")
+@command("pack photos/ packed/ --decoded", "pack photos/ shards/ --per-part 5000")
+@click.argument("data", type=click.Path())
+@click.argument("folder", type=click.Path())
 @click.option("--decoded", is_flag=True, help="Pack decoded samples, memory-mapped, not files.")
 @click.option("--per-part", default=1024, show_default=True, help="Records in a part.")
 @click.option("--workers", default=2, show_default=True, help="Parts written at once.")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ssl_core.cli.app import App, command, device_option, recipe_options, run_argument
+from ssl_core.cli.app import App, Choice, command, device_option, recipe_options, run_argument
+from ssl_core.cli.rehearsing import rehearse
 from ssl_core.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -18,28 +19,40 @@ progress_option = click.option(
 )
 
 
-@command
+@command(
+    "pretrain",
+    "pretrain --data photos/ --out runs/photos",
+    "pretrain --data photos/ --method dino --set optimizer.lr=1e-3 --dry-run",
+    "pretrain --recipe runs/photos --seed 1 --out runs/photos-seed1",
+)
 @recipe_options
-@click.option("--out", help="Run folder; default: the next free one below runs/.")
+@click.option(
+    "--out", type=click.Path(), help="Run folder; default: the next free one below runs/."
+)
 @click.option(
     "--track",
     multiple=True,
-    type=click.Choice(["tensorboard", "wandb"]),
+    type=Choice(["tensorboard", "wandb"]),
     help="Also log there (needs ssl-core[tracking]); may be repeated.",
 )
 @click.option("--profile", is_flag=True, help="Trace a few steps into RUN/profile/trace.json.")
+@click.option("--dry-run", is_flag=True, help="Show what would be trained, then stop.")
 @progress_option
-def pretrain(app: App, screen: Screen, *, profile: bool, **options: Any) -> None:
+def pretrain(app: App, screen: Screen, *, profile: bool, dry_run: bool, **options: Any) -> None:
     """Train an encoder without labels.
 
     Ends with a comparison to raw input and the untrained encoder. The same command in the same
-    folder continues an interrupted run.
+    folder continues an interrupted run. With --dry-run nothing is trained: the complete recipe,
+    the sizes of the networks and a picture of the views show what would be.
     """
     from ssl_core import api
     from ssl_core.runs.folder import Run
 
     if profile:
         options["settings"] = [*options["settings"], "train.profile=5"]
+    if dry_run:
+        rehearse(app, screen, options)
+        return
     out = options["out"]
     if out is not None and Run(Path(out)).finished:
         screen.say(f"{out} is finished; this is its outcome. Give another --out to train again.")
@@ -47,7 +60,7 @@ def pretrain(app: App, screen: Screen, *, profile: bool, **options: Any) -> None
     _show(app, screen, run)
 
 
-@command
+@command("resume runs/photos")
 @run_argument
 @progress_option
 def resume(app: App, screen: Screen, *, run: str, progress: bool) -> None:
@@ -60,10 +73,13 @@ def resume(app: App, screen: Screen, *, run: str, progress: bool) -> None:
     _show(app, screen, api.resume(run, domain=app.domain, progress=progress))
 
 
-@command
+@command(
+    "finetune runs/photos --data labelled/",
+    "finetune runs/photos --data labelled/ --labelled 100 --layer-decay 0.75",
+)
 @run_argument
-@click.option("--data", help="Labelled data; default: the run's own.")
-@click.option("--out", help="Where to write; default: RUN/finetune.")
+@click.option("--data", type=click.Path(), help="Labelled data; default: the run's own.")
+@click.option("--out", type=click.Path(), help="Where to write; default: RUN/finetune.")
 @click.option("--steps", default=500, show_default=True, help="Optimiser steps.")
 @click.option("--lr", default=1e-3, show_default=True, help="Highest learning rate.")
 @click.option("--layer-decay", type=float, help="Rate factor per layer downwards, e.g. 0.75.")
@@ -128,12 +144,7 @@ def _show(app: App, screen: Screen, run: Run) -> None:
         f"{app.program} export {run.path} encoder.safetensors",
     ):
         screen.say(f"  {line}")
-    screen.result({"run": str(run.path), "report": str(run.report_file), **brief(summary)})
-
-
-def brief(summary: dict[str, Any]) -> dict[str, Any]:
-    """The summary without the points of its maps."""
-    return {key: value for key, value in summary.items() if key != "maps"}
+    screen.result({"run": str(run.path), "report": str(run.report_file), **summary})
 
 
 COMMANDS = (pretrain, resume, finetune)

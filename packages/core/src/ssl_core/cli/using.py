@@ -1,4 +1,4 @@
-"""Commands that use a finished run: evaluate, embed, export, report."""
+"""Commands that use a finished run: evaluate, embed, export."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from ssl_core.cli.app import App, command, device_option, run_argument
 from ssl_core.cli.screen import Screen
 
 
-@command
+@command(
+    "evaluate runs/photos",
+    "evaluate runs/photos --data labelled/ --few-shot 5 --few-shot 20",
+)
 @run_argument
-@click.option("--data", help="Other data of the domain; default: the run's own.")
+@click.option("--data", type=click.Path(), help="Other data of the domain; default: the run's own.")
 @click.option("--probe/--no-probe", default=True, help="Also fit linear probes.")
 @click.option(
     "--few-shot",
@@ -101,10 +104,18 @@ def _say_corruptions(screen: Screen, found: Mapping[str, Any] | None) -> None:
     )
 
 
-@command
+@command(
+    "embed runs/photos --data new/ --out vectors.npy",
+    "embed runs/photos --data new.csv --out vectors.parquet",
+)
 @run_argument
-@click.option("--data", required=True, help="What to embed.")
-@click.option("--out", required=True, help="A .npy file (keys beside it) or a .parquet file.")
+@click.option("--data", required=True, type=click.Path(), help="What to embed.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(),
+    help="A .npy file (keys beside it) or a .parquet file.",
+)
 @click.option("--batch-size", default=256, show_default=True)
 @click.option("--progress/--no-progress", default=True, help="Show progress on stderr.")
 @device_option
@@ -157,9 +168,9 @@ def embed(
     )
 
 
-@command
+@command("export runs/photos encoder.safetensors")
 @run_argument
-@click.argument("out")
+@click.argument("out", type=click.Path())
 @click.option(
     "--format",
     default="safetensors",
@@ -178,16 +189,4 @@ def export(app: App, screen: Screen, *, run: str, out: str, format: str) -> None
     screen.result({"path": str(path), "format": format})
 
 
-@command
-@run_argument
-def report(app: App, screen: Screen, *, run: str) -> None:
-    """Write a run's report.html again."""
-    from ssl_core.report import write_report
-    from ssl_core.runs.folder import Run
-
-    path = write_report(Run.load(run))
-    screen.say(f"written {path}")
-    screen.result({"report": str(path)})
-
-
-COMMANDS = (evaluate, embed, export, report)
+COMMANDS = (evaluate, embed, export)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ssl_core.domain import Domain
 
 
-@command
+@command("verify", "verify simclr barlow_twins --ranks 2")
 @click.argument("names", nargs=-1)
 @click.option(
     "--ranks",
