@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from ssl_core import api
 from ssl_core.cli import command_line
+from ssl_core.cli.app import App
 from ssl_core.errors import TrainingAborted
 
 SPEC = "ssl_core.testing.vectors:VECTORS"
@@ -66,7 +68,6 @@ def test_pretrain_json_is_one_object(run: str, tmp_path: Path) -> None:
     assert found["steps"] == 12
     assert set(found["knn"]) == {"raw", "untrained", "trained"}
     assert found["run"] == str(tmp_path / "x")
-    assert "maps" not in found
 
 
 def test_progress_goes_to_stderr(tmp_path: Path) -> None:
@@ -88,10 +89,15 @@ def test_progress_goes_to_stderr(tmp_path: Path) -> None:
         (["pretrain", "--steps", "x"], ["--steps", "'x' is not a valid integer"]),
         (["pretrain", "--data", "/no/such/folder"], ["/no/such/folder"]),
         (["pretrain", "--metod", "x"], ["--metod", "--help"]),
-        (["pretrian"], ["pretrian"]),
+        (["pretrian"], ["did you mean 'pretrain'"]),
+        (["pretrain", "--track", "tensorbord"], ["track", "did you mean 'tensorboard'"]),
+        (["pretrain", "--dry-run", "--method", "simclrr"], ["did you mean 'simclr'"]),
+        (["report", "/no/run"], ["'/no/run' is not a run folder"]),
+        (["completion", "bsh"], ["did you mean 'bash'"]),
+        (["watch", "/no/folder"], ["'/no/folder' is not a folder"]),
         (["evaluate", "/no/run"], ["'/no/run' is not a run folder"]),
         (["samples", "."], ["not empty"]),
-        (["list", "metods"], ["metods"]),
+        (["list", "metods"], ["did you mean 'methods'"]),
     ],
 )
 def test_user_errors_are_one_line_and_exit_2(args: list[str], words: list[str]) -> None:
@@ -156,6 +162,62 @@ def test_evaluate_finetune_export_report(run: str, tmp_path: Path) -> None:
     assert as_json("resume", run)["steps"] == 12
 
 
+def test_report_compares_runs(run: str, tmp_path: Path) -> None:
+    other = str(tmp_path / "other")
+    invoke("pretrain", *SHORT, "--method", "byol", "--out", other)
+    out = str(tmp_path / "compared.html")
+    assert as_json("report", run, other, "--out", out) == {"report": out, "figures": []}
+    page = Path(out).read_text()
+    for word in ("first", "other", "simclr", "byol", "method.name", "What differs"):
+        assert word in page
+    assert as_json("report", run, "--out", out)["report"] == out
+    assert "Reproduce" in Path(out).read_text()
+    twice = invoke("report", run, run)
+    assert twice.exit_code == 2
+    assert "given twice" in twice.stderr
+
+
+def test_a_dry_run_shows_everything_and_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = as_json("pretrain", *SHORT, "--dry-run")
+    assert "steps: 12" in found["recipe"]
+    assert found["data"]["train"] > found["data"]["heldout"] > 0
+    assert found["parameters"]["whole method"] > found["parameters"]["encoder"] > 0
+    assert found["epochs"] == 12 * 32 / found["data"]["train"]
+    assert found["picture"] is None  # vectors have no look
+    assert list(tmp_path.iterdir()) == []
+    said = invoke("pretrain", *SHORT, "--dry-run").stdout
+    for word in ("method:\n  name: simclr", "whole method", "nothing was trained"):
+        assert word in said
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_a_script_for_each_shell(shell: str) -> None:
+    script = as_json("completion", shell)["script"]
+    assert "_SSL_VECTORS_COMPLETE" in script
+    assert f"{shell}_complete" in script
+    assert invoke("completion", shell).stdout.rstrip() == script.rstrip()
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "expected"),
+    [
+        ([], "pre", ["pretrain"]),
+        (["pretrain"], "--metho", ["--method"]),
+        (["pretrain", "--method"], "barlow", ["barlow_twins"]),
+        (["pretrain", "--encoder"], "ml", ["mlp"]),
+        (["list"], "rec", ["recipes"]),
+    ],
+)
+def test_completion_offers_names(words: list[str], incomplete: str, expected: list[str]) -> None:
+    context = {"obj": App(SPEC, "vectors")}
+    complete = ShellComplete(main.commands, context, "ssl-vectors", "_SSL_VECTORS_COMPLETE")
+    found = [item.value for item in complete.get_completions(words, incomplete)]
+    assert found == expected
+
+
 def test_embed_writes_vectors_beside_keys(run: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert as_json("samples", str(data), "--count", "20")["count"] == 20
@@ -196,13 +258,16 @@ def test_list_inspect_doctor_bench(tmp_path: Path) -> None:
 def test_every_command_has_help_and_json() -> None:
     names = (
         "pretrain resume evaluate finetune embed export report inspect samples list doctor bench "
-        "pack verify"
+        "pack verify watch completion"
     )
     assert sorted(main.commands.commands) == sorted(names.split())
     for name in names.split():
         shown = invoke(name, "--help")
         assert shown.exit_code == 0
         assert "--json" in shown.stdout
+        examples = shown.stdout.partition("Examples:\n")[2].splitlines()
+        assert examples
+        assert all(line.startswith(f"  ssl-vectors {name}") for line in examples), name
 
 
 def test_help_loads_nothing_heavy() -> None:

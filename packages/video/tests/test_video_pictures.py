@@ -26,3 +26,11 @@ def test_long_clips_are_thinned_and_other_data_has_no_look() -> None:
     (sheet,) = VIDEO.draw(torch.zeros(1, 3, 33, 4, 4), SPEC)
     assert sheet.shape == (4, 8 * 4 + 7, 3)
     assert VIDEO.draw(torch.zeros(2, 7), SPEC) == []
+
+
+def test_thumbnails_are_three_frames() -> None:
+    spec = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+    clip = torch.linspace(0, 1, 9)[None, None, :, None, None].expand(1, 3, 9, 4, 5)
+    (picture,) = VIDEO.thumbnails(clip, spec)
+    assert picture.shape == (4, 3 * 5 + 2, 3)
+    assert picture[0, [0, 6, 12], 0].tolist() == [0, 128, 255]

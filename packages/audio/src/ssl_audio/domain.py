@@ -77,9 +77,13 @@ class AudioDomain(Domain):
         found = {name: name in formats for name in ("WAV", "FLAC", "OGG", "AIFF", "CAF")}
         found["MP3"] = "MPEG_LAYER_III" in subtypes
         found["Opus"] = "OPUS" in subtypes
-        words = {name: "libsndfile" if has else "missing" for name, has in found.items()}
+        old = "missing; its libsndfile is old: pip install --upgrade soundfile"
+        words = {name: "libsndfile" if has else old for name, has in found.items()}
         speech = shutil.which("espeak-ng")
-        return {**words, "spoken samples": "espeak-ng" if speech else "missing (espeak-ng)"}
+        return {
+            **words,
+            "spoken samples": "espeak-ng" if speech else "missing; apt-get install espeak-ng",
+        }
 
 
 AUDIO = AudioDomain()

@@ -116,7 +116,10 @@ class VisionDomain(Domain):
         }
         return {
             "JPEG": "torchvision" if fast_decoder("JPEG") is not None else "Pillow",
-            **{name: "Pillow" if has else "missing" for name, has in found.items()},
+            **{
+                name: "Pillow" if has else "missing; pip install --upgrade pillow"
+                for name, has in found.items()
+            },
         }
 
     def corrupted(

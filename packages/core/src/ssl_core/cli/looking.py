@@ -51,14 +51,17 @@ def doctor(app: App, screen: Screen) -> None:
 
     found = diagnose(app.domain)
     for section, content in found.items():
-        if section == "problems":
+        if section in ("problems", "advice"):
             continue
         screen.say(f"{section}:")
         screen.pairs(content)
+    screen.say()
     for problem in found["problems"]:
         screen.say(f"problem: {problem}")
     if not found["problems"]:
         screen.say("no problems found")
+    for advice in found["advice"]:
+        screen.say(f"optional: {advice}")
     screen.result(found)
 
 

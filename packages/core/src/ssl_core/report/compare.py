@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ssl_core.errors import UserError
+from ssl_core.evaluation.rivals import KNN, VIEWS
 from ssl_core.files import atomic_write
 from ssl_core.report.charts import bars, line_chart
 from ssl_core.report.curves import HEALTH, curve
@@ -16,7 +17,7 @@ from ssl_core.report.document import cell, document, section, table
 from ssl_core.report.outcome import duration, number
 from ssl_core.runs.config import flat
 from ssl_core.runs.folder import Run
-from ssl_core.runs.summary import KNN, SCORE_WORDS, VIEWS, shown
+from ssl_core.runs.summary import SCORE_WORDS, shown
 
 _NOT_SHOWN = {"description", "domain"}
 

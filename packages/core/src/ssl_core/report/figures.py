@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ssl_core.errors import UserError
+from ssl_core.evaluation.rivals import RANK
 from ssl_core.files import atomic_path
 from ssl_core.report.compare import short_names
 from ssl_core.report.curves import HEALTH, curve, split_parts
 from ssl_core.report.outcome import RIVALS, number
 from ssl_core.runs.folder import Run
-from ssl_core.runs.summary import RANK, SCORE_WORDS
+from ssl_core.runs.summary import SCORE_WORDS
 
 FORMATS = ("png", "svg")
 _COLOURS = ("#2563c9", "#d9822b", "#2f9e6e", "#c73e54", "#7d55c7", "#8a6d3b", "#c2569f", "#6a737d")

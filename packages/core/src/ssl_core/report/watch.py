@@ -83,7 +83,7 @@ def server(root: Path, *, port: int) -> ThreadingHTTPServer:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
         raise UserError(
-            f"port: {port} cannot be used ({error.strerror.lower()}); give another one, "
+            f"port: {port} cannot be used ({error.strerror}); give another one, "
             "or --port 0 for any free one"
         ) from error
 

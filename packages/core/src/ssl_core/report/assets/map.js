@@ -47,7 +47,7 @@ window.mountMap = (root) => {
     button.type = "button";
     button.title = data.keys[i];
     if (data.cell) button.append(picture(i, widthFor(84, 200)));
-    else if (data.words.length) button.append(make("span", data.words[i].slice(0, 60), "told"));
+    else if (data.words.length) button.append(make("span", `${data.words[i].slice(0, 60)}…`, "told"));
     button.append(make("span", classOf(i) || data.keys[i].slice(-14)));
     if (of !== null && classOf(i) !== classOf(of)) {
       button.classList.add("other");
