@@ -276,3 +276,18 @@ def test_public_names() -> None:
     assert ssl_video.VIDEO is VIDEO
     for name in ssl_video.__all__:
         assert getattr(ssl_video, name) is not None
+
+
+def test_moments_of_a_model_stand_in_time(folder, tmp_path) -> None:
+    settings = {"train.batch_size": 8, "data.workers": 0, "data.limit": 24}
+    run = ssl_video.pretrain(
+        data=str(folder), out=tmp_path / "run", steps=1, settings=settings, progress=False
+    )
+    model = ssl_video.load(run.path)
+    moments, frames = ssl_video.embed_frames(model, str(folder), batch_size=7)
+    assert moments.shape == (40, len(frames), model.dim)
+    whole = np.arange(8) * 2  # the recipe's clip: 8 frames, 2 apart
+    np.testing.assert_allclose(frames, whole.reshape(len(frames), -1).mean(1))
+    np.testing.assert_allclose(moments.mean(1), model.embed(str(folder)), atol=1e-5)
+    with pytest.raises(UserError, match="input 0: cannot be read"):
+        ssl_video.embed_frames(model, [b"no video"])

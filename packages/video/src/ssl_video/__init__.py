@@ -19,6 +19,7 @@ __getattr__, __all__ = surface(
     {
         "VideoReader": "ssl_video.reader:VideoReader",
         "create_encoder": "ssl_video.encoders.create:create_encoder",
+        "embed_frames": "ssl_video.frames:embed_frames",
         "open_video": "ssl_video.files.open:open_video",
         "write_samples": "ssl_video.samples:write_samples",
     },

@@ -50,17 +50,36 @@ class Model:
         inputs: what records of this domain hold, such as file paths, bytes or arrays. An input
         that cannot be read raises `UserError` naming it; nothing is left out silently.
         """
-        if isinstance(inputs, (str, Path)):
-            inputs = self.open(inputs)
-        # A source is walked by index: its items are records, not inputs.
-        walked = map(inputs.__getitem__, range(len(inputs))) if is_source(inputs) else inputs
         parts = [
             embed(self.encoder, self.views, [batch]).features
-            for batch in self._batches(walked, batch_size)
+            for batch in self._batches(inputs, batch_size)
         ]
         out = torch.cat(parts) if parts else torch.empty(0, self.dim)
         array: np.ndarray = out.numpy()
         return array
+
+    @torch.no_grad()
+    def embed_tokens(
+        self, inputs: Any, *, batch_size: int = 64
+    ) -> tuple[np.ndarray, tuple[int, ...]]:
+        """Embeddings of places float32 `[N, L, dim]`, in order, and the grid they lie on.
+
+        `inputs` is what `embed` takes; all must have as many places. Raises `UserError` for an
+        input that cannot be read and for an encoder that gives the whole alone.
+        """
+        parts, grid = [], ()
+        for batch in self._batches(inputs, batch_size):
+            features = self.encoder(self.views.plain(batch))
+            if features.tokens is None:
+                raise UserError(
+                    f"encoder {self.recipe.encoder.name} embeds wholes only; choose one with tokens"
+                )
+            parts.append(features.tokens.float().cpu())
+            grid = tuple(features.grid)
+        if len({part.shape[1] for part in parts}) > 1:
+            raise UserError("inputs: they differ in length; embed those of one length together")
+        array = torch.cat(parts).numpy() if parts else np.empty((0, 0, self.dim), np.float32)
+        return array, grid
 
     def embed_source(
         self,
@@ -92,10 +111,14 @@ class Model:
         )
         return open_data(self.domain, data)
 
-    def _batches(self, inputs: Iterable[Any], size: int) -> Iterable[Batch]:
+    def _batches(self, inputs: Any, size: int) -> Iterable[Batch]:
+        if isinstance(inputs, (str, Path)):
+            inputs = self.open(inputs)
+        # A source is walked by index: its items are records, not inputs.
+        walked = map(inputs.__getitem__, range(len(inputs))) if is_source(inputs) else inputs
         samples: list[Any] = []
         decode = Decoder(self.reader)
-        for number, item in enumerate(inputs):
+        for number, item in enumerate(walked):
             record = item if isinstance(item, Record) else Record(str(number), item)
             try:
                 samples.append(decode(record))
