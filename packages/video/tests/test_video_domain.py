@@ -118,6 +118,39 @@ def test_of_long_videos_a_window_is_drawn_for_every_id(long) -> None:
     assert policy(first, Rng.at(0, 0, first.ids))[1].data.shape == (3, 3, 4, 16, 16)
 
 
+def policy_options() -> dict[str, int]:
+    return {"frames": 4, "stride": 2, "size": 16}
+
+
+def test_clips_of_long_videos_lie_anywhere(long) -> None:
+    source = VIDEO.open(Data(path=str(long)))
+    options = ReaderOptions(window=8, max_side=32, clips=2, test_clips=3)
+    reader = VideoReader.fit(source, options)
+    record = source[0]
+    whole = VideoReader.fit(source, ReaderOptions(window=60, max_side=32)).decode(record)
+    spread = reader.decode(record)
+    assert torch.equal(spread, torch.cat([whole[:8], whole[26:34], whole[52:]]))
+    policy = VIDEO.create_views("clips", reader.spec, policy_options())
+    batch = Batch(reader.collate([spread]), torch.arange(1), torch.arange(1))
+    three = policy.plains(batch)
+    assert len(three) == 3
+    assert torch.equal(policy.plain(batch), three[1])
+    alone = VIDEO.create_views("clips", {**reader.spec, "test_clips": 1}, policy_options())
+    for clip, window in zip(three, spread.split(8), strict=True):
+        one = Batch(window[None], batch.ids, batch.index)
+        assert torch.equal(clip, alone.plain(one))
+    gaps = set()
+    for key in range(20):
+        drawn = reader.draw(record, key)
+        first, second = (
+            next(s for s in range(53) if torch.equal(part[0], whole[s])) for part in drawn.split(8)
+        )
+        gaps.add(abs(first - second))
+    assert max(gaps) > 16, "further apart than one window reaches"
+    a, b = policy(batch, Rng.at(0, 0, batch.ids))
+    assert a.params["frames"].max() < 8 <= b.params["frames"].min()
+
+
 def test_manifests_cut_segments_out_of_files(long) -> None:
     (long / "cut.csv").write_text("path,start,end\n0.mp4,0.4,0.8\n1.mp4,9,10\n2.mp4,,0.2\n")
     source = VIDEO.open(Data(path=str(long / "cut.csv")))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ssl_core.errors import CorruptSample, UserError
 from ssl_video.files.open import open_video
-from ssl_video.files.plan import looped, segment, window
+from ssl_video.files.plan import looped, segment, windows
 from ssl_video.files.video import frame_rate
 from video_files import moving, rotate, write
 
@@ -196,12 +196,12 @@ def test_closed_readers_leave_no_threads_and_no_memory(files) -> None:
 
 def test_frames_are_planned_before_decoding() -> None:
     assert looped(2, 3, 6, 10).tolist() == [2, 5, 8, 0, 3, 6]
-    assert window(100, count=4, stride=5).tolist() == [42, 47, 52, 57]
-    assert window(3, count=5, stride=1, key=7).tolist() == [0, 1, 2, 0, 1]
-    drawn = {int(window(100, count=4, stride=5, key=key)[0]) for key in range(2000)}
+    assert windows(100, count=4, stride=5).tolist() == [42, 47, 52, 57]
+    assert windows(3, count=5, stride=1, key=7).tolist() == [0, 1, 2, 0, 1]
+    drawn = {int(windows(100, count=4, stride=5, key=key)[0]) for key in range(2000)}
     assert drawn == set(range(85))
-    assert window(100, count=4, stride=5, key=3).tolist() == (
-        window(100, count=4, stride=5, key=3).tolist()
+    assert windows(100, count=4, stride=5, key=3).tolist() == (
+        windows(100, count=4, stride=5, key=3).tolist()
     )
 
 

@@ -23,7 +23,7 @@ from ssl_core.data.reading import (
 from ssl_core.ops.pixels import Ragged
 from ssl_video.clips import evenly, frames_of, square
 from ssl_video.files.open import BACKENDS, Backend, open_video
-from ssl_video.files.plan import segment, window
+from ssl_video.files.plan import segment, windows
 from ssl_video.files.video import frame_rate
 from ssl_video.measure import Measured, measure
 
@@ -37,8 +37,10 @@ class ReaderOptions(Options):
     `window` is the number of frames stored of a video, `stride` apart (None: all frames of short
     videos, 64 of longer ones). `max_side` bounds the stored resolution: a longer *shorter side*
     is scaled down to it, with antialias. `size` is the side of the square views (None: from the
-    data). `backend` decodes compressed files. `test_clips` is how many clips of a window evaluation
-    looks at, spread evenly, their features averaged.
+    data). `backend` decodes compressed files. `clips` is how many windows of a video longer than
+    one are drawn for a training sample, each alone: clips of rho-BYOL lie anywhere in a video, and
+    only their frames are decoded. `test_clips` is how many clips evaluation looks at, spread evenly
+    over the video, their features averaged.
     """
 
     window: int | None = None
@@ -47,12 +49,19 @@ class ReaderOptions(Options):
     size: int | None = None
     backend: Backend = "auto"
     normalize: Literal["measured", "imagenet"] = "measured"
+    clips: int = 1
     test_clips: int = 1
     measure: int = 64
     """Records looked at to find lengths, sizes, mean and std."""
 
     def __post_init__(self) -> None:
-        for name, low in (("stride", 1), ("max_side", 8), ("test_clips", 1), ("measure", 1)):
+        for name, low in (
+            ("stride", 1),
+            ("max_side", 8),
+            ("clips", 1),
+            ("test_clips", 1),
+            ("measure", 1),
+        ):
             whole_number(name, getattr(self, name), low)
         for name, low in (("window", 1), ("size", 8)):
             if getattr(self, name) is not None:
@@ -65,8 +74,9 @@ class VideoReader:
     """`ssl_core.batch.Reader` for videos.
 
     A sample is a window uint8 `[T, H, W, 3]`; a batch is `[B, T, H, W, 3]` when all sizes agree,
-    else a list. Of videos longer than the window, training draws another window for every id
-    (`draws`), before anything is decoded; `decode` is the window in the middle. Shorter videos
+    else a list. Of videos longer than the window, training draws other windows for every id
+    (`draws`), before anything is decoded; `decode` is the window in the middle. Several windows
+    (`clips` in training, `test_clips` in evaluation) follow each other along T. Shorter videos
     begin anew. `spec` holds `channels`, `window` (T), `stride`, `fps` (median), `size` (side of
     the square views), `height` and `width` (median stored sizes), `range`, `mean` and `std` per
     channel on the 0..1 scale.
@@ -82,20 +92,22 @@ class VideoReader:
         return self._spec
 
     def decode(self, record: Record) -> Tensor:
-        """The middle window; raises `CorruptSample` with the reason."""
-        return self._window(record, None)
+        """The middle window, or several; raises `CorruptSample` with the reason."""
+        return self._windows(record, self.options.test_clips if self.draws else 1, None)
 
     def draw(self, record: Record, key: int) -> Tensor:
-        """The window that `key` picks."""
-        return self._window(record, key)
+        """The windows that `key` picks."""
+        return self._windows(record, self.options.clips, key)
 
-    def _window(self, record: Record, key: int | None) -> Tensor:
+    def _windows(self, record: Record, number: int, key: int | None) -> Tensor:
         count, stride = self._spec["window"], self._spec["stride"]
         with open_video(record.payload, backend=self.options.backend) as video:
             first, last = 0, len(video)
             if "start" in record.meta or "end" in record.meta:
                 first, last = segment(video.times, record.meta)
-            numbers = first + window(last - first, count=count, stride=stride, key=key)
+            numbers = first + windows(
+                last - first, count=count, stride=stride, number=number, key=key
+            )
             pixels = video.frames(numbers)
         return stored(pixels, self.options.max_side)
 

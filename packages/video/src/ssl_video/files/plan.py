@@ -23,19 +23,27 @@ def looped(start: int, stride: int, count: int, total: int) -> np.ndarray:
     return np.concatenate([first, np.tile(again, rounds)])[:count]
 
 
-def window(total: int, *, count: int, stride: int, key: int | None = None) -> np.ndarray:
-    """The stored window of a video: `count` numbers `stride` apart.
+def windows(
+    total: int, *, count: int, stride: int, number: int = 1, key: int | None = None
+) -> np.ndarray:
+    """The stored windows of a video: `number` times `count` frame numbers `stride` apart.
 
-    With a key the start is drawn evenly from all that fit, without one the window is the middle.
+    With a key each window's start is drawn evenly from all that fit, alone. Without one they are
+    spread from the first to the last that fits, a single one in the middle.
     """
-    room = total - ((count - 1) * stride + 1)
-    if room <= 0:
-        start = 0
-    elif key is None:
-        start = room // 2
+    room = max(0, total - ((count - 1) * stride + 1))
+    if key is not None:
+        begin = generator("clip start", key).integers(0, room + 1, number)
     else:
-        start = int(generator("clip start", key).integers(0, room + 1))
-    return looped(start, stride, count, total)
+        begin = np.array(spread(room, number))
+    return np.concatenate([looped(int(start), stride, count, total) for start in begin])
+
+
+def spread(room: int, number: int) -> list[int]:
+    """`number` starts evenly from 0 to `room`; a single one in the middle."""
+    if number == 1:
+        return [room // 2]
+    return [round(room * n / (number - 1)) for n in range(number)]
 
 
 def segment(times: np.ndarray, meta: Mapping[str, Any]) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from ssl_core.views import View
 from ssl_video.clips import length_of
 from ssl_video.views.pipeline import ClipAugmentation
 from ssl_video.views.settings import Range, Sizes, Spec, augmentation, sizes
-from ssl_video.views.temporal import Gap, looped, span, starts
+from ssl_video.views.temporal import Gap, looped, starts
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,15 @@ class ClipPolicy:
     def __call__(self, batch: Batch, rng: Rng) -> list[View]:
         if not self.views:
             return [View(self.plain(batch), rng.fold("view", 0))]
-        total = length_of(batch.data)
-        room = max(0, total - span(self.sizes.frames, self.sizes.stride))
-        first = starts(rng, len(self.views), room, self.gap)
+        total = self.sizes.total
+        # Where a batch holds several windows of a video, free clips take them in turn.
+        several = length_of(batch.data) // total if self.gap == "free" else 1
+        first = starts(rng, len(self.views), self.sizes.room, self.gap)
         stride = torch.full_like(batch.ids, self.sizes.stride)
         made = []
         for v, view in enumerate(self.views):
             own = rng.fold("view", v)
-            index = looped(first[:, v], stride, self.sizes.frames, total)
+            index = looped(first[:, v], stride, self.sizes.frames, total) + total * (v % several)
             if self.reverse:
                 back = own.bernoulli("reverse", p=self.reverse)
                 index = torch.where(back[:, None], index.flip(1), index)
@@ -76,9 +77,10 @@ def clips(
 ) -> ClipPolicy:
     """Clips of one video with strong augmentation, each drawn alone but constant in time.
 
-    `gap` "near" with two views is CVRL (Qian et al. 2021); "free" with `views` = rho are the rho
-    clips of Feichtenhofer et al. 2021; "same" augments one span of time twice. `reverse` plays a
-    clip backwards with that probability. `solarise` gives the first two views' probabilities.
+    `gap` "near" with two views is CVRL (Qian et al. 2021). "free" with `views` = rho are the rho
+    clips of Feichtenhofer et al. 2021, anywhere in a long video with `data.options.clips` = rho.
+    "same" augments one span of time twice. `reverse` plays a clip backwards with that probability.
+    `solarise` gives the first two views' probabilities.
     """
     if views < 1:
         raise ValueError(f"views must be at least 1, got {views}")

@@ -16,7 +16,6 @@ from torch import Tensor
 from ssl_core.batch import Batch
 from ssl_core.rng import Rng
 from ssl_core.views import View
-from ssl_video.clips import length_of
 from ssl_video.views.affine import Affine
 from ssl_video.views.pipeline import ClipAugmentation
 from ssl_video.views.policies import _checked
@@ -126,7 +125,7 @@ def _warped(
 def _ordered(
     view: ClipAugmentation, clips: int, gap: int, shape: Sizes, batch: Batch, rng: Rng
 ) -> list[View]:
-    total = length_of(batch.data)
+    total = shape.total
     each = span(shape.frames, shape.stride) + gap
     room = total - (clips * each - gap)
     first = rng.integers("clip start", high=room + 1)
@@ -161,7 +160,7 @@ def pace(
 
 
 def _paced(view: ClipAugmentation, paces: int, shape: Sizes, batch: Batch, rng: Rng) -> list[View]:
-    total = length_of(batch.data)
+    total = shape.total
     own = rng.fold("view", 0)
     label = own.integers("pace", high=paces)
     start = own.integers("clip start", high=total)
@@ -191,7 +190,7 @@ def speeds(
 
 
 def _speeds(view: ClipAugmentation, fast: int, shape: Sizes, batch: Batch, rng: Rng) -> list[View]:
-    total = length_of(batch.data)
+    total = shape.total
     hurried = rng.bernoulli("speed", p=0.5)
     slow, quick = _full(batch, shape.stride), _full(batch, shape.stride * fast)
     same, other = torch.where(hurried, quick, slow), torch.where(hurried, slow, quick)
@@ -234,7 +233,7 @@ def _triplet(
     batch: Batch,
     rng: Rng,
 ) -> list[View]:
-    total = length_of(batch.data)
+    total = shape.total
     room = total - span(shape.frames, shape.stride) - 2 * gap
     now = gap + rng.integers("clip start", high=room + 1)
     stride = _full(batch, shape.stride)
@@ -267,7 +266,7 @@ def decoupled(
 def _decoupled(
     view: ClipAugmentation, fast: int, shape: Sizes, batch: Batch, rng: Rng
 ) -> list[View]:
-    total = length_of(batch.data)
+    total = shape.total
     first = starts(rng, 2, shape.room, "free")
     stride = _full(batch, shape.stride)
     index = looped(first[:, 0], stride, shape.frames, total)
@@ -310,7 +309,7 @@ def derivatives(
 def _longer(
     view: ClipAugmentation, highest: int, shape: Sizes, batch: Batch, rng: Rng
 ) -> list[View]:
-    total = length_of(batch.data)
+    total = shape.total
     frames = shape.frames + highest
     first = starts(rng, 2, max(0, total - span(frames, shape.stride)), "free")
     stride = _full(batch, shape.stride)

@@ -15,6 +15,7 @@ from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop
 from ssl_core.ops.pipeline import Augmentation, augmentation_facts
 from ssl_core.ops.pixels import Interpolation
 from ssl_video.clips import clips_from, frames_of, length_of, square
+from ssl_video.files import plan
 from ssl_video.views.pipeline import ClipAugmentation
 from ssl_video.views.temporal import span, spread
 
@@ -27,7 +28,8 @@ _LARGE = 112
 class Plain:
     """The deterministic clips that evaluation embeds: centre square, normalised.
 
-    One clip in the middle of the window, or `spec["test_clips"]` spread over it.
+    One clip in the middle of the video, or `spec["test_clips"]` spread over it: one in the middle
+    of each window where the batch holds as many, else all over the one window.
     """
 
     spec: Spec
@@ -45,9 +47,14 @@ class Plain:
 
     def _clips(self, batch: Batch, clips: int) -> list[Tensor]:
         data = batch.data
-        total, device = length_of(data), data[0].device
+        total, device = int(self.spec["window"]), data[0].device
         normalise = Normalise(tuple(self.spec["mean"]), tuple(self.spec["std"]))
-        places = spread(len(batch), self.frames, self.stride, total, device, clips=clips)
+        several = length_of(data) // total
+        if several == 1:
+            places = spread(len(batch), self.frames, self.stride, total, device, clips=clips)
+        else:
+            (middle,) = spread(len(batch), self.frames, self.stride, total, device)
+            places = [middle + total * n for n in plan.spread(several - 1, clips)]
         return [
             clips_from(
                 normalise.apply(square(frames_of(data, index), self.size, self.spec)), self.frames

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_core.rng import Rng
+from ssl_video.files import plan
 
 Gap = Literal["free", "near", "same"]
 
@@ -57,11 +58,10 @@ def spread(
     """`clips` clips evenly over the window, one in the middle; the same for all: int64
     `[B, frames]` each."""
     room = max(0, total - span(frames, stride))
-    starts = [room // 2] if clips == 1 else [round(room * n / (clips - 1)) for n in range(clips)]
     step = torch.tensor([stride], device=device)
     return [
         looped(torch.tensor([start], device=device), step, frames, total).expand(batch, frames)
-        for start in starts
+        for start in plan.spread(room, clips)
     ]
 
 
