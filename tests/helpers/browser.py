@@ -164,6 +164,16 @@ class Page:
                 type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key],
             )  # fmt: skip
 
+    def point(self, x: float, y: float, *, click: bool = False) -> None:
+        """Moves the pointer to a place in the window, and presses there."""
+        kinds = ["mouseMoved", *(["mousePressed", "mouseReleased"] if click else [])]
+        for kind in kinds:
+            button = "none" if kind == "mouseMoved" else "left"
+            self.call(
+                "Input.dispatchMouseEvent",
+                type=kind, x=x, y=y, button=button, clickCount=int(button == "left"),
+            )  # fmt: skip
+
     def errors(self) -> list[str]:
         """Everything this page complained of: exceptions, console errors, refused content."""
         self.value("0")  # what was sent before this answer has arrived by then

@@ -57,10 +57,12 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 3 h 4 min, 2 min 5 s."""
+    """Seconds in words: 3 h 4 min, 2 min 5 s, 8 s."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def measurements(rivals: Mapping[str, Mapping[str, Any]]) -> str:

@@ -26,6 +26,7 @@ _EXTRAS = {
     "hub (Hugging Face data)": "datasets",
     "figures": "matplotlib",
     "umap (maps)": "umap-learn",
+    "onnx (export)": "onnx",
     "tracking (TensorBoard)": "tensorboard",
     "tracking (Weights & Biases)": "wandb",
 }
