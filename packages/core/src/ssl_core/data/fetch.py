@@ -112,8 +112,10 @@ class Fetcher:
         return Item(index, record.key, record.label, sample)
 
     def _key_for(self, index: int, id: int | None) -> int | None:
+        if id is None or not self.draws:
+            return None  # a key costs as much as reading a short packed sample
         # The row is part of the key: what replaces a damaged part is drawn anew.
-        return None if id is None else key_of("draw", self.seed, id, index)
+        return key_of("draw", self.seed, id, index)
 
     def _key(self, index: int) -> str:
         """The record's name, even where the record cannot be read."""
