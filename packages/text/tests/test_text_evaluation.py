@@ -214,3 +214,15 @@ def test_sentence_transformers_layout_is_exact_or_refused(tmp_path):
     weight = data.valid[..., None]
     want = (features.tokens * weight).sum(1) / weight.sum(1)
     torch.testing.assert_close(features.pooled, want)
+
+
+@pytest.mark.parametrize("pooling", ["mean_all", "cls"])
+def test_sentence_transformers_gives_the_runs_vectors(tmp_path, pooling):
+    library = pytest.importorskip("sentence_transformers")
+    model = text_model(pooling=pooling)
+    folder = export_sentence_transformers(model, tmp_path / "out")
+    loaded = library.SentenceTransformer(str(folder), device="cpu")
+    assert loaded.get_max_seq_length() == 20
+    texts = [*CORPUS[:4], "A cat sat on a dog, and the dog sat on the mat with all the cats."]
+    theirs = loaded.encode(texts, batch_size=2)
+    np.testing.assert_allclose(theirs, model.embed(texts), rtol=1e-5, atol=1e-5)

@@ -7,8 +7,6 @@ import json
 import pickle
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from ssl_core.data import split_holdout
@@ -19,6 +17,9 @@ from ssl_text.reader import TextReader
 from ssl_text.sources import files, spans
 from ssl_text.sources.opening import open_any
 from ssl_text.sources.passage import text_of
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 ROWS = [
     {"text": "first, with a comma", "label": "a", "group": "x"},

@@ -20,6 +20,7 @@ __getattr__, __all__ = surface(
         "MLM": "ssl_text.methods.mlm:MLM",
         "TextReader": "ssl_text.reader:TextReader",
         "TokenBatch": "ssl_text.tokens:TokenBatch",
+        "embed_tokens": "ssl_text.token_vectors:embed_tokens",
         "write_samples": "ssl_text.samples:write_samples",
     },
 )

@@ -29,6 +29,15 @@ class TextDomain(Domain):
         "transformers": "ssl_text.exporting:export_transformers",
         "sentence_transformers": "ssl_text.exporting:export_sentence_transformers",
     }
+    measures: ClassVar[dict[str, str]] = {
+        "tfidf": "ssl_text.evaluation.tfidf:tfidf",
+        "sts": "ssl_text.evaluation.measures:sts",
+        "retrieval": "ssl_text.evaluation.measures:retrieval",
+        "clustering": "ssl_text.evaluation.measures:clustering",
+        "tagging": "ssl_text.evaluation.tagging:tagging",
+        "choices": "ssl_text.evaluation.casehold:multiple_choice",
+        "specificity": "ssl_text.evaluation.casehold:specificity",
+    }
     views = Registry(
         "views",
         {

@@ -63,12 +63,12 @@ class TokenBatch:
             marked = cls.stack([document[1] for document in documents], pad_id=0)
             starts = marked.ids.bool()
             documents = [document[0] for document in documents]
-        longest = max(len(document) for document in documents)
+        sizes = [len(document) for document in documents]
+        lengths, longest = torch.tensor(sizes), max(sizes)
+        valid = torch.arange(longest) < lengths[:, None]
         ids = torch.full((len(documents), longest), pad_id, dtype=torch.int64)
-        for row, document in enumerate(documents):
-            ids[row, : len(document)] = document
-        lengths = torch.tensor([len(document) for document in documents])
-        return cls(ids, torch.arange(longest) < lengths[:, None], pad_id, starts)
+        ids[valid] = torch.cat(list(documents)).to(torch.int64)
+        return cls(ids, valid, pad_id, starts)
 
     @classmethod
     def cat(cls, parts: Sequence[TokenBatch]) -> TokenBatch:

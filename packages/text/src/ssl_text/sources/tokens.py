@@ -178,4 +178,7 @@ def _append(
 
 def _map(path: Path, dtype: np.dtype[Any]) -> np.ndarray:
     """A file as an array on the disk; an empty file cannot be mapped."""
-    return np.memmap(path, dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype)
+    if path.stat().st_size == 0:
+        return np.zeros(0, dtype)
+    # A plain view of the map: slices of `memmap` objects cost several times as much.
+    return np.memmap(path, dtype, mode="r").view(np.ndarray)
