@@ -31,7 +31,7 @@ from ssl_graph.views.discrepancy import Discrepancies, move_edges
 from ssl_graph.views.ops import arrival_times, lowest
 from ssl_graph.views.partners import by_features, near_distance
 from ssl_graph.views.policies import none
-from ssl_graph.views.selftask import Questions, selftask
+from ssl_graph.views.selftask import Questions
 
 
 def released() -> tuple[dict[str, torch.Tensor], Network]:
@@ -160,7 +160,7 @@ def test_without_weight_only_the_labels_count() -> None:
     batch = Batch(reader.collate([reader.decode(source[i]) for i in range(80)]), ids, ids)
     grads = []
     for infer, weight in (("propagation", 0.0), ("ensemble", 0.0), ("ensemble", 3.0)):
-        views = selftask(reader.spec, task="context_label", infer=infer)  # type: ignore[arg-type]
+        views = Questions(reader.spec, task="context_label", infer=infer)  # type: ignore[arg-type]
         torch.manual_seed(0)
         method = SelfTask(gcn(reader.spec, dim=8), views, weight=weight, supervised=1.0)
         method(method.views(batch, Rng.at(0, 0, ids))).total.backward()
@@ -172,7 +172,7 @@ def test_without_weight_only_the_labels_count() -> None:
     assert float(asked_error(answer, target, asked)) == 0.25
     assert float(asked_error(answer, target, asked & False)) == 0
     with pytest.raises(ValueError, match="not both 0"):
-        SelfTask(gcn(reader.spec, dim=8), selftask(reader.spec), weight=0.0)
+        SelfTask(gcn(reader.spec, dim=8), Questions(reader.spec), weight=0.0)
 
 
 def test_prototypes_correct_a_wrong_label() -> None:
@@ -361,13 +361,13 @@ def test_questions_have_the_right_answers() -> None:
     network = batch.data.network
     everywhere = targets.hop_distance(network, batch.data.roots)
     rng = Rng.at(0, 0, ids)
-    first, second = selftask(reader.spec, task="pair_distance")(batch, rng)
+    first, second = Questions(reader.spec, task="pair_distance")(batch, rng)
     partner = second.data.origin[second.data.roots]
     distance = everywhere[torch.arange(60), partner]
     want = torch.where(distance == 0, -1, targets.distance_class(distance))
     assert torch.equal(first.params["target"], want)
     assert len(want[want >= 0].unique()) == 4
-    first, second = selftask(reader.spec, task="edge")(batch, rng)
+    first, second = Questions(reader.spec, task="edge")(batch, rng)
     partner = second.data.origin[second.data.roots]
     joined = everywhere[torch.arange(60), partner] == 1
     assert torch.equal(first.params["target"].bool(), joined)
@@ -376,12 +376,12 @@ def test_questions_have_the_right_answers() -> None:
         ends = view.data.origin[view.data.edge_index]
         pair = torch.stack([batch.data.roots, partner])[:, view.data.edge_batch]
         assert not ((ends == pair).all(0) | (ends == pair.flip(0)).all(0)).any()
-    (view,) = selftask(reader.spec, task="attributes")(batch, rng)
+    (view,) = Questions(reader.spec, task="attributes")(batch, rng)
     assert (view.data.x[view.data.roots] == 0).all()
     assert torch.equal(view.params["target"], network.x[batch.data.roots])
     assert (view.params["known"] >= 0).any()
     assert torch.equal(view.params["asked"], view.params["known"] < 0)
-    (view,) = selftask(reader.spec, task="attributes", components=3)(batch, rng)
+    (view,) = Questions(reader.spec, task="attributes", components=3)(batch, rng)
     centred = network.x.double() - network.x.double().mean(0)
     spread = torch.linalg.svdvals(centred)[:3] ** 2
     found = (targets.principal(network.x, 3).double() ** 2).sum(0)
@@ -391,4 +391,4 @@ def test_questions_have_the_right_answers() -> None:
     with pytest.raises(ValueError, match="needs labels"):
         Questions({"level": "node", "node_dim": 2}, task="context_label")
     with pytest.raises(ValueError, match="not about a collection"):
-        selftask({"node_dim": 2})
+        Questions({"node_dim": 2})

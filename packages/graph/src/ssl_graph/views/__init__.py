@@ -12,5 +12,5 @@ VIEWS = {
     "context": "ssl_graph.views.context:context",
     "dsla": "ssl_graph.views.discrepancy:dsla",
     "scgc": "ssl_graph.views.affinity:scgc",
-    "selftask": "ssl_graph.views.selftask:selftask",
+    "selftask": "ssl_graph.views.selftask:Questions",
 }

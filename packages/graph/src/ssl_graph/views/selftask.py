@@ -40,8 +40,11 @@ class Questions:
     `params["known"]` the labels of the nodes (-1 unknown), and `params["asked"]` (bool `[B]`) is
     False where a question about unlabelled nodes meets a labelled one.
 
-    `context_label` needs labels of all nodes, which it infers from the known ones: by harmonic
-    propagation, by iterative classification, or by the mean of both (EnsembleLabel).
+    `task` is one of `NODE_TASKS` and `PAIR_TASKS`. `parts` belong to "cluster"; `components` > 0
+    asks for so many principal components in "attributes". "context_label" needs labels of all
+    nodes, which it infers from the known ones: by harmonic propagation, by iterative
+    classification, or by the mean of both (EnsembleLabel); `correct` > 0 adds CorrectedLabel's
+    histogram, weighed by it.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class Questions:
         task: str = "pair_distance",
         parts: int = 10,
         components: int = 0,
-        infer: str = "propagation",
+        infer: Literal["propagation", "iteration", "ensemble"] = "propagation",
         correct: float = 0.0,
     ) -> None:
         if task not in NODE_TASKS + PAIR_TASKS:
@@ -63,7 +66,7 @@ class Questions:
             raise ValueError(f"{task} needs labels: set data.options.use_labels to true")
         if infer not in INFERRED:
             raise ValueError(f"infer must be one of {INFERRED}, got {infer!r}")
-        features: int = spec["node_dim"]
+        features = min(spec["node_dim"], spec.get("nodes", spec["node_dim"]))
         if parts < 2 or not 0 <= components <= features or correct < 0:
             raise ValueError(
                 f"parts must be at least 2, components lie in 0..{features} and correct be at "
@@ -71,7 +74,7 @@ class Questions:
             )
         self.task, self.parts, self.correct = task, parts, correct
         self.components, self.infer = components, infer
-        widths = {"cluster": parts, "attributes": components or features}
+        widths = {"cluster": parts, "attributes": components or spec["node_dim"]}
         widths |= dict.fromkeys(LABELLED, self.classes)
         self.outputs: int = CLASSES.get(task) or widths.get(task, 1)
         if task == "context_label" and correct:
@@ -167,23 +170,3 @@ class Questions:
         better = inference.corrected(network.x, labels)
         again = targets.label_context(network, better, self.classes)
         return torch.cat([context, again], dim=1)
-
-
-def selftask(
-    spec: Mapping[str, Any],
-    *,
-    task: str = "pair_distance",
-    parts: int = 10,
-    components: int = 0,
-    infer: Literal["propagation", "iteration", "ensemble"] = "propagation",
-    correct: float = 0.0,
-) -> Questions:
-    """`task` is one of `NODE_TASKS` and `PAIR_TASKS`.
-
-    `parts` belong to "cluster"; `components` > 0 asks for so many principal components in
-    "attributes"; `infer` and `correct` belong to "context_label", to which `correct` > 0 adds
-    CorrectedLabel's histogram, weighed by it.
-    """
-    return Questions(
-        spec, task=task, parts=parts, components=components, infer=infer, correct=correct
-    )
