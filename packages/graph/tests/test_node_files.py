@@ -243,6 +243,31 @@ def test_pyg_data_sets_on_disk(tmp_path: Path) -> None:
         GRAPH.open(Data(path=str(tmp_path / "Mini")))
 
 
+def test_pyg_data_sets_of_many_graphs_are_collections(tmp_path: Path) -> None:
+    from torch_geometric.data import InMemoryDataset
+
+    made = []
+    for i in range(5):
+        ring = torch.arange(3 + i)
+        edges = torch.stack([ring, ring.roll(1)])
+        x = torch.rand(3 + i, 2, generator=torch.Generator().manual_seed(i))
+        made.append(pyg_data.Data(x=x, edge_index=edges, y=torch.tensor([i % 2])))
+    folder = tmp_path / "rings"
+    (folder / "processed").mkdir(parents=True)
+    InMemoryDataset.save(made, str(folder / "processed" / "data.pt"))
+    with pytest.raises(UserError, match=r"holds 5 graphs; set data\.options\.level"):
+        GRAPH.open(Data(path=str(folder)))
+    data = Data(path=str(folder), options={"level": "graph", "standardize": False})
+    source = GRAPH.open(data)
+    assert [source[i].label for i in range(5)] == [0, 1, 0, 1, 0]
+    assert source[4].key == "rings/4"
+    reader = GRAPH.fit_reader(source, data)
+    for i, graph in enumerate(made):
+        read = reader.decode(source[i])
+        assert torch.equal(read.x, graph.x)
+        assert read.edge_index.shape[1] == 2 * (3 + i)  # both directions
+
+
 def test_graph_files_and_networkx_as_nodes(tmp_path: Path) -> None:
     karate = nx.karate_club_graph()
     for _, _, values in karate.edges(data=True):

@@ -14,6 +14,7 @@ from ssl_graph.nodes.files.single import read_graph_file, read_pyg, table_of
 from ssl_graph.nodes.files.tables import read_tables, table_paths
 from ssl_graph.nodes.link_split import split_links
 from ssl_graph.nodes.source import NodeSource, NodeTable
+from ssl_graph.sources.pyg_file import FILE
 
 FORMATS = ("planetoid", "ogb", "node_tables", "pyg")
 """Formats that hold one big graph."""
@@ -38,7 +39,7 @@ def guess(path: str) -> str | None:
         return "ogb"
     if all(table_paths(place)):
         return "node_tables"
-    return "pyg" if (place / "processed" / "data.pt").is_file() else None
+    return "pyg" if (place / FILE).is_file() else None
 
 
 def open_nodes(
@@ -97,7 +98,7 @@ def _read(
     if kind == "node_tables":
         return read_tables(place)
     if kind == "pyg":
-        return read_pyg(place if place.is_file() else place / "processed" / "data.pt")
+        return read_pyg(place)
     if place.is_file():
         return read_graph_file(place, target=target)
     raise UserError(

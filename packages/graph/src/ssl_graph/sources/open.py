@@ -13,9 +13,10 @@ from ssl_graph.motifs import parse_motifs
 from ssl_graph.sources.files import PARSERS, parse_graphml
 from ssl_graph.sources.jsonl import GraphLines
 from ssl_graph.sources.memory import GraphList
+from ssl_graph.sources.pyg_file import FILE, read_pyg_collection
 from ssl_graph.sources.tu import TUFolder, tu_names
 
-FORMATS = ("tu", "jsonl", "graphml", "edges")
+FORMATS = ("tu", "jsonl", "graphml", "edges", "pyg")
 """What this package adds to the core's formats."""
 
 SUFFIXES = (".graphml", ".gml", ".json", ".edges", ".edgelist")
@@ -36,12 +37,12 @@ def open_graphs(
     """A source of the graphs at `path`, at most `limit` of them.
 
     Arguments:
-        path: a TU folder; a `.jsonl` file; a folder of graph files (classes by sub-folder), a
-            manifest or tar shards of them; one GraphML file with many graphs; "networkx:atlas",
-            the 1252 non-empty graphs with up to seven nodes (Read & Wilson); or "motifs:COUNT:SEED"
-            (`ssl_graph.motifs`).
-        format: "tu", "jsonl", "graphml" or "edges" (edge lists, also `.txt`, `.csv`, `.tsv`),
-            or one of the core's; "auto" decides by what is there.
+        path: a TU folder; a `.jsonl` file; a PyG data set of many graphs on disk; a folder of graph
+            files (classes by sub-folder), a manifest or tar shards of them; one GraphML file with
+            many graphs; "networkx:atlas", the 1252 non-empty graphs with up to seven nodes (Read &
+            Wilson); or "motifs:COUNT:SEED" (`ssl_graph.motifs`).
+        format: "tu", "jsonl", "graphml", "pyg" or "edges" (edge lists, also `.txt`, `.csv`,
+            `.tsv`), or one of the core's; "auto" decides by what is there.
         name: which TU collection, where a folder holds several.
         directed: keep edge directions; undirected graphs get both.
 
@@ -63,6 +64,8 @@ def open_graphs(
         raise UserError(f"data.options.name: {name!r} is only for TU folders, {path!r} is none")
     if chosen == "jsonl":
         return limited(GraphLines(place, directed=directed), limit)
+    if chosen == "pyg":
+        return limited(read_pyg_collection(place), limit)
     if chosen == "graphml" and place.is_file():
         return limited(_graphml_file(place), limit)
     if chosen in ("graphml", "edges"):
@@ -75,8 +78,10 @@ def open_graphs(
 def _guess(place: Path) -> str:
     """One of `FORMATS`, or "auto" for the core to decide."""
     if place.is_dir():
-        return "tu" if tu_names(place) else "auto"
-    by_suffix = {".jsonl": "jsonl", ".ndjson": "jsonl", ".graphml": "graphml"}
+        if tu_names(place):
+            return "tu"
+        return "pyg" if (place / FILE).is_file() else "auto"
+    by_suffix = {".jsonl": "jsonl", ".ndjson": "jsonl", ".graphml": "graphml", ".pt": "pyg"}
     guessed = by_suffix.get(place.suffix.lower(), "auto")
     return guessed if place.is_file() else "auto"
 

@@ -14,6 +14,7 @@ from ssl_graph.nodes.source import NodeTable
 from ssl_graph.sources.convert import from_pyg
 from ssl_graph.sources.files import parse_file
 from ssl_graph.sources.memory import to_raw
+from ssl_graph.sources.pyg_file import load_pyg
 
 _LABELS = ("label", "class", "y", "target", "club")
 
@@ -77,33 +78,10 @@ def _from_pyg(data: Any, name: str) -> NodeTable:
 
 
 def read_pyg(path: Path) -> NodeTable:
-    """The one graph of a PyG dataset on disk (`processed/data.pt`, or a saved `Data`).
-
-    Loaded with torch's weights-only unpickler, which runs no code from the file.
-    """
-    import torch
-
-    from ssl_graph.pyg import data as pyg_data
-
-    storage = pyg_data.storage.GlobalStorage
-    allowed: list[Any] = [pyg_data.Data, storage]
-    from torch_geometric.data import data as module  # type: ignore[import-untyped]
-
-    allowed += [
-        getattr(module, n) for n in ("DataEdgeAttr", "DataTensorAttr") if hasattr(module, n)
-    ]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch reports broken, foreign and refused files with different exceptions.
-        raise UserError(f"data.path: {str(path)!r} is not a PyG data set: {error}") from error
-    if isinstance(stored, tuple):
-        stored = stored[0]
-    if isinstance(stored, dict):
-        stored = pyg_data.Data.from_dict({k: v for k, v in stored.items() if v is not None})
-    if getattr(stored, "edge_index", None) is None:
-        raise UserError(f"data.path: {str(path)!r} holds no edge_index")
-    return _from_pyg(
-        stored, path.parent.parent.name if path.parent.name == "processed" else path.stem
-    )
+    """The one graph of a PyG data set on disk; `UserError` where it holds several."""
+    stored = load_pyg(path)
+    if stored.count > 1:
+        raise UserError(
+            f"data.path: {str(path)!r} holds {stored.count} graphs; set data.options.level to graph"
+        )
+    return _from_pyg(stored.graph(0), stored.name)
