@@ -14,11 +14,11 @@ import torch
 
 from ssl_core.batch import Record
 from ssl_core.data import ArraySource
+from ssl_core.data.tokenizer import SPECIALS, load_tokenizer, train_tokenizer
 from ssl_core.errors import CorruptSample, UserError
 from ssl_text.options import TextOptions
 from ssl_text.reader import TextReader
 from ssl_text.sources.passage import Passage
-from ssl_text.tokenizer import SPECIALS, load_tokenizer, train_tokenizer
 from ssl_text.tokens import TokenBatch
 
 CORPUS = [
@@ -35,7 +35,7 @@ def reader() -> TextReader:
 def test_training_is_deterministic_in_other_processes(reader):
     here = hashlib.sha256(reader.tokenizer.to_str().encode()).hexdigest()
     code = (
-        "import hashlib, sys; from ssl_text.tokenizer import train_tokenizer as train;"
+        "import hashlib, sys; from ssl_core.data.tokenizer import train_tokenizer as train;"
         "corpus = sys.stdin.read().split(chr(0));"
         "text = train(corpus, vocab_size=400).to_str();"
         "print(hashlib.sha256(text.encode()).hexdigest())"

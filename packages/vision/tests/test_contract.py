@@ -2,6 +2,7 @@
 
 import pytest
 
+from ssl_core.networks.text_tower import TextTower
 from ssl_core.testing import CHECKS, Contract, MethodCase
 from ssl_vision.domain import VISION
 from ssl_vision.encoders.resnet_nano import ResNetNano
@@ -64,10 +65,22 @@ CASES = [
     MethodCase("mixmim", "mae", options=DECODER | {"mask_unit": 1}, **SMALL, **CLASSLESS),
 ]
 
+TOWER = TextTower(vocab_size=300, length=8, pad_id=0, dim=16, depth=1, heads=2)
+CAPTIONED = [
+    MethodCase("clip", "captioned", options={"tower": TOWER, "dim": 8}, **SMALL, **RESNET),
+]
+CAPTIONS = {"captions": "caption", "caption_length": 8, "vocab_size": 300}
+
 
 @pytest.fixture(scope="module")
 def contract(tmp_path_factory):
-    return Contract(VISION, CASES, tmp_path_factory.mktemp("vision") / "samples")
+    return Contract(VISION, CASES + CAPTIONED, tmp_path_factory.mktemp("vision") / "samples")
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("captions") / "samples"
+    return Contract(VISION, CAPTIONED, folder, data_options=CAPTIONS)
 
 
 def test_every_declared_method_has_a_case(contract):
@@ -78,3 +91,9 @@ def test_every_declared_method_has_a_case(contract):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_contract(contract, case, check):
     contract.check(case, [check])
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("case", CAPTIONED, ids=str)
+def test_captioned_contract(captioned, case, check):
+    captioned.check(case, [check])

@@ -25,6 +25,8 @@ class Domain(ABC):
         views:    factory(spec, **options) -> ViewPolicy
         encoders: factory(spec, **options) -> nn.Module with `embed_dim`, returning `Features`
         methods:  factory(encoder, views, **options) -> Method
+        towers:   factory(spec, **options) -> nn.Module, as encoders, for a view's second kind of
+                  data (captions); a method option `tower` names one
 
     where `spec` is `Reader.spec`, JSON facts of the data.
     """
@@ -57,6 +59,7 @@ class Domain(ABC):
     views: Registry
     encoders: Registry
     methods: Registry
+    towers: Registry = Registry("tower", {})
 
     @abstractmethod
     def open(self, data: Data) -> Source:

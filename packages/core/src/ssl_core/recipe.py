@@ -26,6 +26,11 @@ class Named(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
+def named(value: Any) -> Named:
+    """A name alone, or a mapping with `name`, inside a section's options."""
+    return Named(name=value) if isinstance(value, str) else Named.model_validate(value)
+
+
 class Data(_Section):
     """Where records come from and which are held out."""
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ssl_core.batch import Record, Source
 from ssl_core.data.heads import evenly
+from ssl_core.data.tokenizer import load_tokenizer, special_ids
 from ssl_core.errors import CorruptSample
 from ssl_core.files import write_json
 from ssl_text.options import TextOptions
 from ssl_text.sources.passage import text_of
-from ssl_text.tokenizer import load_tokenizer, special_ids
 from ssl_text.tokenizer_kinds import trained
 from ssl_text.tokens import TokenBatch
 

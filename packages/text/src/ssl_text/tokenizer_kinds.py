@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from ssl_text.tokenizer import SPECIALS, _counted, train_tokenizer
+from ssl_core.data.tokenizer import SPECIALS, counted, train_tokenizer
 
 AMINO = "ABCDEFGHIKLMNOPQRSTUVWXYZ"
 """TAPE's letters after its five specials, in order; J names no residue."""
@@ -43,7 +43,7 @@ def word_pieces(documents: Iterable[str], vocab_size: int, lowercase: bool) -> T
     finder = Tokenizer(models.BPE())
     finder.normalizer = _normalizer(lowercase)
     finder.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    kept = list(_counted(documents))
+    kept = list(counted(documents))
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, min_frequency=2, show_progress=False)
     finder.train_from_iterator(kept, trainer)
     seen: Counter[str] = Counter()
@@ -82,7 +82,7 @@ def unigrams(documents: Iterable[str], vocab_size: int, lowercase: bool) -> Toke
         unk_token="[UNK]",
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_counted(documents), trainer)
+    tokenizer.train_from_iterator(counted(documents), trainer)
     return _canonical(tokenizer)
 
 
@@ -101,7 +101,7 @@ def characters(documents: Iterable[str], vocab_size: int, lowercase: bool) -> To
     """One piece a character; the commonest that fit, the rest are [UNK]."""
     normalizer = _normalizer(lowercase)
     seen: Counter[str] = Counter()
-    for document in _counted(documents):
+    for document in counted(documents):
         seen.update(normalizer.normalize_str(document))
     ranked = sorted(seen, key=lambda letter: (-seen[letter], letter))
     return _letters([*SPECIALS, *ranked][:vocab_size], normalizer)

@@ -9,12 +9,14 @@ from typing import Any, ClassVar
 from torch import nn
 
 from ssl_core.batch import Reader, Source
+from ssl_core.data.captions import CaptionReader
 from ssl_core.domain import Domain
 from ssl_core.methods import pick
 from ssl_core.recipe import Data
 from ssl_core.registry import Registry
 from ssl_core.views import ViewPolicy
 from ssl_vision import samples
+from ssl_vision.captioned import fit_captioned, with_captions
 from ssl_vision.corruptions import CORRUPTIONS, SEVERITIES, CorruptedViews
 from ssl_vision.encoders import ENCODERS
 from ssl_vision.formats import SUFFIXES
@@ -47,7 +49,7 @@ class VisionDomain(Domain):
         "method",
         {
             **pick(
-                *("simclr", "moco", "moco_v3", "nnclr", "pirl", "sup_con"),
+                *("simclr", "moco", "moco_v3", "nnclr", "pirl", "sup_con", "clip"),
                 *("byol", "simsiam", "ressl", "swav"),
                 *("dino", "ibot", "dinov2", "msn"),
                 *("barlow_twins", "vicreg", "vicregl", "tico", "w_mse", "lejepa"),
@@ -59,20 +61,31 @@ class VisionDomain(Domain):
         },
     )
 
+    towers = Registry("tower", {"text": "ssl_core.networks.text_tower:text_tower"})
+    measures = Registry(
+        "evaluation.more", {"caption_retrieval": "ssl_vision.retrieval:caption_retrieval"}
+    )
+
     def open(self, data: Data) -> Source:
         from ssl_core.data import open_source
 
         assert data.path is not None, "the embedded data is written before it is opened"
+        if data.options.get("captions") is not None:
+            data = with_captions(data)
         source: Source = open_source(
-            data.path, suffixes=SUFFIXES, format=data.format, limit=data.limit
+            str(data.path), suffixes=SUFFIXES, format=data.format, limit=data.limit
         )
         return source
 
     def fit_reader(self, source: Source, data: Data) -> Reader:
-        return ImageReader.fit(source, ReaderOptions.of(data.options))
+        options = ReaderOptions.of(data.options)
+        if options.captions is not None:
+            return fit_captioned(source, options)
+        return ImageReader.fit(source, options)
 
     def load_reader(self, folder: Path) -> Reader:
-        return ImageReader.load(folder)
+        images = ImageReader.load(folder)
+        return CaptionReader.load(images, folder) if CaptionReader.saved_in(folder) else images
 
     def samples(self, folder: Path, *, count: int, seed: int) -> None:
         samples.write_samples(folder, count=count, seed=seed)
@@ -97,7 +110,11 @@ class VisionDomain(Domain):
         return loading(format, path)
 
     def draw(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
-        """Pictures `[H, W, 3]` of normalised images `[B, C, H, W]`; what is hidden becomes grey."""
+        """Pictures `[H, W, 3]` of normalised images `[B, C, H, W]`; what is hidden becomes grey.
+
+        None of captions."""
+        if data.dim() != 4:
+            return []
         mean = data.new_tensor(spec["mean"])[:, None, None]
         std = data.new_tensor(spec["std"])[:, None, None]
         pixels = (data.float() * std + mean).nan_to_num(0.5).clamp(0, 1)

@@ -36,7 +36,9 @@ class ReaderOptions(Options):
 
     `max_side` bounds the stored resolution: a longer *shorter side* is scaled down to it, with
     antialias. `size` is the side of the square views (None: from the data). `alpha` is "drop" or
-    "keep". `normalize` is "measured" (mean and std of the data) or "imagenet".
+    "keep". `normalize` is "measured" (mean and std of the data) or "imagenet". `captions` names
+    the column or JSON field of captions, of which `caption_length` tokens are kept. Their
+    `tokenizer` is a tokenizer.json; None trains one of `vocab_size` pieces on them.
     """
 
     max_side: int = 512
@@ -47,10 +49,16 @@ class ReaderOptions(Options):
     max_bytes: int = MAX_BYTES
     measure: int = 256
     """Records looked at to find channels, sizes, mean and std."""
+    captions: str | None = None
+    caption_length: int = 77
+    vocab_size: int = 8000
+    tokenizer: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_side", "max_pixels", "max_bytes", "measure"):
             whole_number(name, getattr(self, name), 1)
+        whole_number("caption_length", self.caption_length, 4)
+        whole_number("vocab_size", self.vocab_size, 300)
         if self.size is not None:
             whole_number("size", self.size, 8)
         one_of("alpha", self.alpha, ("drop", "keep"))

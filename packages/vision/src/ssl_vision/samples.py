@@ -3,12 +3,15 @@
 The digits are scikit-learn's (8 x 8 scans of handwriting, UCI). Each is scaled, turned, coloured
 and put somewhere on a textured background, so that raw pixels say little about the class and a
 representation has to ignore place, size, colour and clutter. Every scan belongs to one side:
-`train/<class>/` and `test/<class>/` never show the same handwriting sample.
+`train/<class>/` and `test/<class>/` never show the same handwriting sample. `captions.csv` lists
+all images with captions that say digit, brightness and size, for methods that learn from text.
 """
 
 from __future__ import annotations
 
+import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,15 +57,43 @@ def write_samples(folder: Path, *, count: int = DEFAULT_COUNT, seed: int = 0) ->
     order = shuffled(np.arange(len(scans)), len(scans), "sample split", seed)
     held = round(len(scans) * TEST_SHARE)
     tests = round(count * TEST_SHARE)
+    table = [("path", "label", "split", "caption")]
     for side, rows, n in (("test", order[:held], tests), ("train", order[held:], count - tests)):
         for i in range(n):
             scan = int(rows[i % len(rows)])
             place = folder / side / str(labels[scan])
             place.mkdir(parents=True, exist_ok=True)
-            image = draw_scene(scans[scan], generator("sample scene", seed, side, i))
+            scene = draw_scene(scans[scan], generator("sample scene", seed, side, i))
             # Both formats in every class; JPEG loses a little, as photographs do.
             suffix = "png" if i % 2 else "jpg"
-            (place / f"{side}-{i:05d}.{suffix}").write_bytes(_encoded(image, suffix))
+            file = place / f"{side}-{i:05d}.{suffix}"
+            file.write_bytes(_encoded(scene.pixels, suffix))
+            digit = str(labels[scan])
+            table.append((f"{side}/{digit}/{file.name}", digit, side, scene.caption(int(digit))))
+    with (folder / "captions.csv").open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out, lineterminator="\n").writerows(table)
+
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image, and what it shows.
+
+    `pixels` uint8 `[SIDE, SIDE, 3]`; `ink` is how much of each pixel the digit covers, `[SIDE,
+    SIDE]` in 0..1; `light` whether it is lighter than the ground; `height` in pixels.
+    """
+
+    pixels: np.ndarray
+    ink: np.ndarray
+    light: bool
+    height: float
+
+    def caption(self, digit: int) -> str:
+        """What the scene shows: "a small light seven"."""
+        size = "small" if self.height < sum(DIGIT_HEIGHT) / 2 else "large"
+        return f"a {size} {'light' if self.light else 'dark'} {WORDS[digit]}"
 
 
 def digit_scans() -> tuple[np.ndarray, np.ndarray]:
@@ -73,20 +104,16 @@ def digit_scans() -> tuple[np.ndarray, np.ndarray]:
     return digits.images / 16.0, digits.target
 
 
-def draw_scene(scan: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One scene, uint8 `[SIDE, SIDE, 3]`, from a scan `[8, 8]` in 0..1."""
-    return draw_scene_and_ink(scan, rng)[0]
-
-
-def draw_scene_and_ink(scan: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A scene, and how much of each pixel the ink covers, `[SIDE, SIDE]` in 0..1."""
+def draw_scene(scan: np.ndarray, rng: np.random.Generator) -> Scene:
+    """One scene from a scan `[8, 8]` in 0..1."""
     ground = _background(rng)
-    ink = _ink(ground, rng)
-    covered = _placed(scan, rng)
+    ink, gap = _ink(ground, rng)
+    covered, height = _placed(scan, rng)
     mask = covered[:, :, None]
     scene = ground * (1 - mask) + ink * mask
     scene += rng.normal(0, 0.02, scene.shape)
-    return (scene.clip(0, 1) * 255).round().astype(np.uint8), covered
+    pixels = (scene.clip(0, 1) * 255).round().astype(np.uint8)
+    return Scene(pixels, covered, gap > 0, height)
 
 
 def _background(rng: np.random.Generator) -> np.ndarray:
@@ -101,14 +128,14 @@ def _background(rng: np.random.Generator) -> np.ndarray:
     return base * (1 - blend) + other * blend
 
 
-def _ink(ground: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A colour lighter or darker than the background's mean."""
+def _ink(ground: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """A colour lighter or darker than the background's mean, and by how much."""
     gap = rng.uniform(*INK_GAP) * (1 if rng.uniform() < 0.5 else -1)
-    return ground.mean((0, 1)) + gap + rng.uniform(-INK_TINT, INK_TINT, 3)
+    return ground.mean((0, 1)) + gap + rng.uniform(-INK_TINT, INK_TINT, 3), gap
 
 
-def _placed(scan: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Ink coverage `[SIDE, SIDE]` in 0..1 of the scan, scaled, turned and moved at random."""
+def _placed(scan: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Ink coverage `[SIDE, SIDE]` in 0..1 of the scan, scaled, turned and moved; its height."""
     height = rng.uniform(*DIGIT_HEIGHT)
     angle = np.deg2rad(rng.uniform(-TURN, TURN))
     room = (SIDE - height) / 2
@@ -119,7 +146,7 @@ def _placed(scan: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     v = (np.cos(angle) * dy - np.sin(angle) * dx) / height
     coverage = _bilinear(np.pad(scan, 2), v * 8 + 6, u * 8 + 6)
     # The scans are soft; a steeper edge gives strokes.
-    return ((coverage - 0.25) * 2.0).clip(0, 1)
+    return ((coverage - 0.25) * 2.0).clip(0, 1), height
 
 
 def _bilinear(image: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""Tables that list files: CSV, TSV and Parquet, with labels, groups and any other column."""
+"""Tables that list files: CSV, TSV, Parquet, JSON lines; labels, groups and any other column."""
 
 from __future__ import annotations
 
 import csv
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,38 @@ def read_manifest(path: Path) -> FileSource:
 
 
 def read_table(path: Path) -> dict[str, Sequence[Any]]:
-    """The columns of a CSV, TSV or Parquet file by name; cells of text files are words or None.
+    """The columns of a CSV, TSV, Parquet or JSON lines file by name.
 
-    Raises `UserError` naming the line of a text file that does not fit.
+    Cells of CSV and TSV are words or None; what a line of JSON lacks is None. Raises `UserError`
+    naming the line of a text file that does not fit.
     """
-    return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    match path.suffix.lower():
+        case ".parquet":
+            return _read_parquet(path)
+        case ".jsonl" | ".ndjson":
+            return _read_jsonl(path)
+        case _:
+            return _read_csv(path)
+
+
+def _read_jsonl(path: Path) -> dict[str, Sequence[Any]]:
+    """Columns of whatever JSON holds: a caption may be a list of captions."""
+    rows: list[dict[str, Any]] = []
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise UserError(f"data: line {number} of {path} is no JSON object")
+                rows.append(row)
+    except UnicodeDecodeError as error:
+        raise UserError(f"data: {path} is not in UTF-8: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"data: line {number} of {path} is not JSON: {error}") from error
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _no_path_column(path: Path, columns: Sequence[str]) -> UserError:

@@ -31,9 +31,10 @@ def open_source(
     """A source of the records at `path`, at most `limit` of them.
 
     Arguments:
-        path: a folder; a text file with one path a line; a CSV, TSV or Parquet manifest; a tar
-            shard or a pattern of them (`shards-*.tar`, `shards-{000..099}.tar`); `.npy`/`.npz`;
-            a single file; `hf:NAME[@CONFIG][:SPLIT]`, or a folder that `datasets` saved.
+        path: a folder; a text file with one path a line; a CSV, TSV, Parquet or JSON lines
+            manifest; a tar shard or a pattern of them (`shards-*.tar`, `shards-{000..099}.tar`);
+            `.npy`/`.npz`; a single file; `hf:NAME[@CONFIG][:SPLIT]`, or a folder that `datasets`
+            saved.
         suffixes: endings of the files that are samples, such as `.jpg`.
         format: one of `FORMATS`; "auto" decides by name and content.
 
@@ -77,7 +78,7 @@ def _guess(text: str, suffixes: tuple[str, ...]) -> str:
     if name.endswith((".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz")):
         return "tar"
     _existing(path)
-    if name.endswith((".csv", ".tsv", ".parquet")):
+    if name.endswith((".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")):
         return "manifest"
     if name.endswith(suffixes):
         return "file"
@@ -87,7 +88,8 @@ def _guess(text: str, suffixes: tuple[str, ...]) -> str:
         return "list"
     raise UserError(
         f"data: cannot tell what {path} is; it is no folder, file list (.txt), manifest (.csv, "
-        f".tsv, .parquet), shard (.tar), array (.npy, .npz) nor a sample ({', '.join(suffixes)})"
+        f".tsv, .parquet, .jsonl), shard (.tar), array (.npy, .npz) nor a sample "
+        f"({', '.join(suffixes)})"
     )
 
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from ssl_core.distributed import rank
 from ssl_core.engine.parallel import barrier
 from ssl_core.engine.shards import Part, joined
-from ssl_core.engine.state import load_training_tensors
+from ssl_core.engine.state import load_training_tensors, method_weights
 from ssl_core.errors import UserError
 from ssl_core.files import sync, write_json
 from ssl_core.tensors import read_facts, read_tensors
@@ -164,6 +164,10 @@ class Checkpoints:
                 shutil.rmtree(abandoned)
         barrier()
         return found
+
+    def weights(self, step: int) -> dict[str, Tensor]:
+        """The method's whole state in one checkpoint, heads and second towers included."""
+        return method_weights(self._read(step)[1])
 
     def _read(self, step: int) -> tuple[Meta, dict[str, Tensor]]:
         folder = self.path(step)

@@ -34,7 +34,7 @@ def load_training_tensors(
     method: nn.Module, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> None:
     """Puts saved tensors back; every name must match, in both directions."""
-    weights, now = _under(tensors, "method/"), method.state_dict()
+    weights, now = method_weights(tensors), method.state_dict()
     _require_same_names("checkpoint weights", set(weights), set(now))
     _require_same_shapes(weights, now)
     method.load_state_dict({name: split_like(t, now[name]) for name, t in weights.items()})
@@ -52,6 +52,11 @@ def load_training_tensors(
         moments[name] = {key: _laid_out(t, parameters[name]) for key, t in state.items()}
     state_dict["state"] = {i: moments[name] for i, name in enumerate(order) if name in moments}
     optimizer.load_state_dict(state_dict)
+
+
+def method_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What `training_tensors` saved of the method itself, by its own names."""
+    return _under(tensors, "method/")
 
 
 def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ METHODS = {
     "nnclr": "ssl_core.methods.nnclr:NNCLR",
     "pirl": "ssl_core.methods.pirl:PIRL",
     "sup_con": "ssl_core.methods.sup_con:SupCon",
+    "clip": "ssl_core.methods.clip:CLIP",
     "byol": "ssl_core.methods.byol:BYOL",
     "simsiam": "ssl_core.methods.simsiam:SimSiam",
     "ressl": "ssl_core.methods.ressl:ReSSL",
@@ -44,6 +45,13 @@ METHODS = {
     "exemplar": "ssl_core.methods.exemplar:Exemplar",
     "inpainting": "ssl_core.methods.inpainting:Inpainting",
 }
+
+PAIRED = (
+    *("simclr", "moco", "moco_v3", "nnclr", "sup_con", "byol", "simsiam", "ressl", "swav"),
+    *("barlow_twins", "vicreg", "tico", "w_mse", "lejepa", "exemplar"),
+    *("seed", "feature_distillation"),
+)
+"""Methods that ask for two views and pooled features alone: every domain has them."""
 
 
 def pick(*names: str) -> dict[str, str]:

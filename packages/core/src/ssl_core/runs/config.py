@@ -27,7 +27,7 @@ from pydantic import BaseModel, ValidationError
 from ssl_core.domain import Domain
 from ssl_core.errors import UserError, unknown
 from ssl_core.files import atomic_write
-from ssl_core.recipe import Named, Recipe
+from ssl_core.recipe import Named, Recipe, named
 from ssl_core.registry import check_options
 from ssl_core.runs.measures import checked
 
@@ -262,6 +262,8 @@ def _fields_at(keys: list[str]) -> list[str]:
 def check_names(domain: Domain, recipe: Recipe) -> None:
     """Every name exists and every option is one its factory takes, before any work starts."""
     _check(domain.methods, recipe.method, positional=2)
+    if "tower" in recipe.method.options:
+        _check(domain.towers, _tower(recipe), positional=1)
     _check(domain.views, recipe.views, positional=1)
     if recipe.encoder.name in domain.encoders:
         _check(domain.encoders, recipe.encoder, positional=1)
@@ -270,6 +272,16 @@ def check_names(domain: Domain, recipe: Recipe) -> None:
         if recipe.encoder.name not in names:
             raise unknown("encoder", recipe.encoder.name, names)
     checked(domain, recipe.evaluation.more, None)
+
+
+def _tower(recipe: Recipe) -> Named:
+    value = recipe.method.options["tower"]
+    try:
+        return named(value)
+    except ValidationError as error:
+        raise UserError(
+            f"recipe: method.tower: {value!r:.80} names no tower; write {{name: text, dim: 128}}"
+        ) from error
 
 
 def _check(registry: Any, named: Named, *, positional: int) -> None:

@@ -21,7 +21,7 @@ from ssl_core.domain import Domain
 from ssl_core.errors import UserError
 from ssl_core.files import atomic_folder
 from ssl_core.methods.base import Method
-from ssl_core.recipe import Data, Recipe
+from ssl_core.recipe import Data, Recipe, named
 from ssl_core.rng import key_of
 from ssl_core.views import ViewPolicy
 
@@ -148,7 +148,8 @@ def build_parts(
 
     A method option `teacher` names a finished run, whose encoder the method gets, frozen. Without
     `training` another network stands in for it: using a run must not need its teacher's folder.
-    A method option `bank: auto` becomes `records`, how many samples there are to train on.
+    A method option `tower` names a network of `domain.towers`, with its options, which the method
+    gets built. A method option `bank: auto` becomes `records`, how many samples train.
 
     Weights come from torch's generator started at the recipe's seed; the caller's generator is
     left as it was. A view policy with a `spec` tells the encoder what it changes (`view_size`).
@@ -163,6 +164,10 @@ def build_parts(
             place = Path(str(options["teacher"]))
             frozen = frozen_encoder(domain, place, reader) if training else copy.deepcopy(encoder)
             options = {**options, "teacher": frozen}
+        if "tower" in options:
+            tower = named(options["tower"])
+            built = domain.towers.build(tower.name, spec, options=tower.options)
+            options = {**options, "tower": built}
         if options.get("bank") == "auto":
             options = {**options, "bank": records}
         method: Method = domain.methods.build(recipe.method.name, encoder, views, options=options)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssl_core.errors import UserError
 from ssl_core.rng import generator
-from ssl_vision.samples import SIDE, digit_scans, draw_scene_and_ink
+from ssl_vision.samples import SIDE, digit_scans, draw_scene
 
 
 def write_scenes(folder: Path, *, count: int = 200, seed: int = 0) -> None:
@@ -26,8 +26,8 @@ def write_scenes(folder: Path, *, count: int = 200, seed: int = 0) -> None:
         (folder / name).mkdir(parents=True)
     for i in range(count):
         scan = int(generator("segmented scan", seed, i).integers(len(digits)))
-        scene, ink = draw_scene_and_ink(digits[scan], generator("segmented scene", seed, i))
-        assert scene.shape[:2] == ink.shape == (SIDE, SIDE)
-        mask = np.where(ink > 0.5, labels[scan] + 1, 0).astype(np.uint8)
-        Image.fromarray(scene).save(folder / "images" / f"{i:05d}.png")
+        scene = draw_scene(digits[scan], generator("segmented scene", seed, i))
+        assert scene.pixels.shape[:2] == scene.ink.shape == (SIDE, SIDE)
+        mask = np.where(scene.ink > 0.5, labels[scan] + 1, 0).astype(np.uint8)
+        Image.fromarray(scene.pixels).save(folder / "images" / f"{i:05d}.png")
         Image.fromarray(mask).save(folder / "masks" / f"{i:05d}.png")

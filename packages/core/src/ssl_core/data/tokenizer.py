@@ -2,7 +2,7 @@
 
 BPE over bytes (Sennrich et al. 2016; Radford et al. 2019) has no unknown words, and its training
 breaks ties by piece, so that the same documents in the same order give the same vocabulary in
-every process. Other kinds are in `tokenizer_kinds`.
+every process. The library is an extra of this package (`ssl-core[words]`), loaded when used.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from typing import TYPE_CHECKING
 
 from ssl_core.errors import UserError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 SPECIALS = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "[UNK]")
 """The special pieces of a trained tokenizer, ids 0 to 4."""
@@ -46,6 +48,8 @@ def train_tokenizer(
     documents: Iterable[str], *, vocab_size: int, lowercase: bool = True
 ) -> Tokenizer:
     """A byte-level BPE of at most `vocab_size` pieces, the specials first; deterministic."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
     tokenizer = Tokenizer(models.BPE())
     steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lowercase else [])]
     tokenizer.normalizer = normalizers.Sequence(steps)
@@ -58,12 +62,14 @@ def train_tokenizer(
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_counted(documents), trainer)
+    tokenizer.train_from_iterator(counted(documents), trainer)
     return tokenizer
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
     """A tokenizer from a `tokenizer.json`; raises `UserError` when it is none."""
+    from tokenizers import Tokenizer
+
     if not path.is_file():
         raise UserError(f"data.options.tokenizer: {str(path)!r} is not a file")
     try:
@@ -73,6 +79,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
+
+
+def tokenizer_from(text: str) -> Tokenizer:
+    """A tokenizer from what its `to_str` gave, to cross into another process."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(text)
 
 
 def special_ids(tokenizer: Tokenizer) -> SpecialIds:
@@ -89,7 +102,8 @@ def special_ids(tokenizer: Tokenizer) -> SpecialIds:
     return SpecialIds(**found, every=tuple(sorted(special | set(found.values()))))
 
 
-def _counted(documents: Iterable[str]) -> Iterator[str]:
+def counted(documents: Iterable[str]) -> Iterator[str]:
+    """The documents; `UserError` at their end where there were none."""
     count = 0
     for count, document in enumerate(documents, start=1):  # noqa: B007 - counts what was read
         yield document
