@@ -60,4 +60,5 @@ class FeatureDistillation(Method):
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.distance == "cosine":
             return 2 + 2 * negative_cosine(student, teacher)
-        return mse(student, F.layer_norm(teacher.float(), teacher.shape[1:]))
+        wide = teacher.to(torch.promote_types(teacher.dtype, torch.float32))
+        return mse(student, F.layer_norm(wide, teacher.shape[1:]))

@@ -156,7 +156,7 @@ class IBOT(Method):
         self, student: list[Tensor], teacher: list[Tensor], temperature: float
     ) -> Tensor:
         if self.targets == "sinkhorn":
-            codes = [sinkhorn(logits.float(), temperature=temperature) for logits in teacher]
+            codes = [sinkhorn(logits, temperature=temperature) for logits in teacher]
             return swav(student, codes, temperature=self.student_temperature)
         return dino(
             student,
@@ -172,7 +172,7 @@ class IBOT(Method):
         given = self.targets == "sinkhorn"
         return ibot_patches(
             student,
-            sinkhorn(teacher.float(), temperature=temperature) if given else teacher,
+            sinkhorn(teacher, temperature=temperature) if given else teacher,
             hidden,
             center=self.patch_centering.center,
             student_temperature=self.student_temperature,
