@@ -1,6 +1,7 @@
 """The audio domain as the command walks it: samples, recipes, encoders, public names."""
 
 import hashlib
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,8 @@ def test_recipes_are_valid(name: str) -> None:
     from ssl_audio.options import ReaderOptions
     from ssl_audio.waves import Waves
 
-    recipe = build(AUDIO, name)
+    taught = name in ("seed", "feature_distillation")  # their user names the teacher
+    recipe = build(AUDIO, name, assignments=["method.teacher=RUN"] if taught else [])
     features = ReaderOptions.of(recipe.data.options).features
     spec = {**SPEC, "features": features, "mels": PRESETS[features].mels}
     policy = AUDIO.create_views(recipe.views.name, spec, recipe.views.options)
@@ -73,9 +75,8 @@ def test_recipes_are_valid(name: str) -> None:
         encoder = AUDIO.create_encoder(
             recipe.encoder.name, {**spec, **policy.spec}, recipe.encoder.options
         )
-        method = AUDIO.methods.build(
-            recipe.method.name, encoder, policy, options=recipe.method.options
-        )
+        options = recipe.method.options | ({"teacher": deepcopy(encoder)} if taught else {})
+        method = AUDIO.methods.build(recipe.method.name, encoder, policy, options=options)
         assert method.backbone.embed_dim > 0
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ssl_audio.domain import AUDIO
-from ssl_core.testing import CHECKS, Contract, MethodCase
+from ssl_core.testing import CHECKS, Contract, MethodCase, paired_cases
 
 CNN = {"encoder": "audio_cnn", "encoder_options": {"width": 4, "dim": 16, "first_stride": 2}}
 SMALL = {"dim": 16, "depth": 2, "heads": 2}
@@ -20,6 +20,9 @@ GRU = {"encoder": "gru_nano", "encoder_options": {"dim": 16}}
 CPC = {"encoder": "cpc_nano", "encoder_options": {"width": 8, "dim": 16}}
 CODES = {"dim": 8, "codes": 6, "negatives": 5}
 EAT = {"masks": 2, "mask_block": 1, "decoder_dim": 16, "decoder_depth": 1, "decoder_groups": 4}
+JEPA = {"blocks": [{"targets": 2}], "predictor_dim": 16, "predictor_depth": 1, "predictor_heads": 2}
+CROPS = {"view_options": {"local_views": 1}}
+COMMON = ("simclr", "byol", "barlow_twins", "vicreg")
 SHORT = {"view_options": {"seconds": 0.64}}
 
 CASES = [
@@ -27,6 +30,17 @@ CASES = [
     MethodCase("byol", "byol", options=HEAD, **SHORT, **CNN),
     MethodCase("barlow_twins", "simclr", options=HEAD, **SHORT, **CNN),
     MethodCase("vicreg", "byol", options=HEAD, **SHORT, **CNN),
+    *paired_cases(
+        "simclr",
+        "audio_cnn",
+        view_options={"seconds": 0.64},
+        encoder_options=CNN["encoder_options"],
+        without=COMMON,
+    ),
+    MethodCase("ibot", "dino", options=PROTOTYPES, view_options={"local_views": 1}, **VIT),
+    MethodCase("msn", "dino", options=HEAD | {"prototypes": 12}, **CROPS, **VIT),
+    MethodCase("maskfeat", "mae", options={"mask_block": 2}, **VIT),
+    MethodCase("ijepa", "mae", options=JEPA, **VIT),
     MethodCase("dino", "dino", options=PROTOTYPES, view_options={"local_views": 1}, **VIT),
     MethodCase("mae", "mae", options=DECODER, **VIT),
     MethodCase("simmim", "mae", options={"mask_unit": 1}, **VIT),

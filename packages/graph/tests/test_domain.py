@@ -17,7 +17,7 @@ from ssl_core.errors import UserError
 from ssl_core.recipe import Data
 from ssl_core.rng import Rng
 from ssl_core.runs.config import build, recipe_names
-from ssl_core.testing import Contract, MethodCase
+from ssl_core.testing import Contract, MethodCase, paired_cases
 from ssl_graph.domain import GRAPH
 from ssl_graph.motifs import PATHS, motif, motif_graph
 from ssl_graph.reader import GraphReader
@@ -26,11 +26,13 @@ from ssl_graph.sources.memory import GraphList
 
 SMALL = {"dim": 8, "depth": 2}
 HEAD = {"hidden": 16, "dim": 8}
+COMMON = ("simclr", "byol", "barlow_twins", "vicreg")
 CASES = [
     MethodCase("simclr", "graphcl", "gin", HEAD, encoder_options=SMALL),
     MethodCase("byol", "grace", "gin", HEAD, encoder_options=SMALL),
     MethodCase("barlow_twins", "graphcl", "gcn", HEAD, encoder_options=SMALL),
     MethodCase("vicreg", "graphcl", "gin", HEAD, {"choose": "all"}, SMALL),
+    *paired_cases("graphcl", "gin", encoder_options=SMALL, without=COMMON),
     MethodCase("graphmae", "none", "gin", {}, encoder_options=SMALL),
     MethodCase("graphmae2", "none", "gin", HEAD, encoder_options=SMALL),
     MethodCase("attribute_masking", "none", "gin", {}, encoder_options=SMALL),
@@ -160,13 +162,18 @@ def test_families_are_different_pairings_of_all_kinds() -> None:
         assert all(habit[habit[k]] == k != habit[k] for k in habit)
 
 
+def taught(name: str) -> list[str]:
+    """What the user of a method with a teacher says."""
+    return ["method.teacher=RUN"] if name in ("seed", "feature_distillation") else []
+
+
 def test_every_recipe_is_valid() -> None:
     names = recipe_names(GRAPH)
     assert {"default", "graphcl", "graphmae", "byol", "barlow_twins", "vicreg"} <= set(names)
     for name in names:
-        assert build(GRAPH, name).domain == "graph"
+        assert build(GRAPH, name, assignments=taught(name)).domain == "graph"
     for method in GRAPH.methods:
-        recipe = build(GRAPH, flags={"method": method})
+        recipe = build(GRAPH, flags={"method": method}, assignments=taught(method))
         assert recipe.method.name == method
         assert recipe.views.name in GRAPH.views
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssl_core.testing import CHECKS, Contract, MethodCase
+from ssl_core.testing import CHECKS, Contract, MethodCase, paired_cases
 from ssl_medical.domain import MEDICAL
 
 RESNET = {"encoder": "resnet_nano", "encoder_options": {"widths": (4, 8)}}
@@ -19,17 +19,27 @@ TILES = {"axes": 3, "cells": 2, "dim": 8, "hidden": 16, "permutations": 10}
 ALICE = {"hidden": 16, "bottleneck": 8, "prototypes": 12, "place_prototypes": 12} | {
     "align_heads": 2, "align_hidden": 16, "decoder_depth": 1, "decoder_heads": 2,
 }  # fmt: skip
+PROTOTYPES = {"hidden": 16, "bottleneck": 8, "prototypes": 24}
+CROPS = {"view_options": {"size": 24, "local_size": 16, "local_views": 1}}
+DATA2VEC = {"masks": 2, "mask_block": 1, "decoder_dim": 16, "decoder_depth": 1, "decoder_groups": 4}
+JEPA = {"blocks": [{"targets": 2}], "predictor_dim": 48, "predictor_depth": 1, "predictor_heads": 2}
+TILES_3 = {"axes": 3, "dim": 8, "hidden": 16}
+HOLE = {"axes": 3, "channels": 1, "hole": 8, "overlap": 1, "decoder_dim": 8, "adversarial": 0.01}
 DECODER = {"decoder_dim": 48, "decoder_depth": 1, "decoder_heads": 2}
 
 CASES = [
-    MethodCase("simclr", "pairs", options=HEAD, **SMALL, **RESNET),
-    MethodCase("byol", "pairs", options=HEAD, **SMALL, **RESNET),
-    MethodCase("barlow_twins", "pairs", options=HEAD, **SMALL, **RESNET),
-    MethodCase("vicreg", "pairs", options=HEAD, **SMALL, **RESNET),
+    *paired_cases(
+        "pairs", "resnet_nano", view_options={"size": 16}, encoder_options={"widths": (4, 8)}
+    ),
+    MethodCase("msn", "dino", options=HEAD | {"prototypes": 12}, **CROPS, **VIT),
+    MethodCase("data2vec", "mae", options=DATA2VEC, **SMALL, **VIT),
+    MethodCase("ijepa", "mae", options=JEPA, view_options={"size": 32}, **VIT),
+    MethodCase("relative_patch", "mae", options=TILES_3, view_options={"size": 24}, **RESNET),
+    MethodCase("inpainting", "mae", options=HOLE, **SMALL, **RESNET),
     MethodCase(
         "dino",
         "dino",
-        options={"hidden": 16, "bottleneck": 8, "prototypes": 24},
+        options=PROTOTYPES,
         view_options={"size": 16, "local_size": 8, "local_views": 1},
         **RESNET,
     ),

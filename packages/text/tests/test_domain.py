@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from copy import deepcopy
 
 import pytest
 import torch
@@ -13,17 +14,13 @@ from ssl_core.batch import Record
 from ssl_core.data import ArraySource
 from ssl_core.recipe import Data
 from ssl_core.runs.config import build, recipe_names
-from ssl_core.testing import CHECKS, Contract, MethodCase
+from ssl_core.testing import CHECKS, Contract, MethodCase, paired_cases
 from ssl_text.domain import TEXT
 
 SMALL = {"depth": 1, "dim": 16, "heads": 2}
-HEADS = {"hidden": 16, "dim": 8}
 WORDS = {"decoder": "linear", "mask": "random", "mask_block": 1, "mask_ratio": 0.15, "masks": 1}
 CASES = [
-    *[
-        MethodCase(name, "spans", "bert_tiny", HEADS, {}, SMALL)
-        for name in ("simclr", "byol", "barlow_twins", "vicreg")
-    ],
+    *paired_cases("spans", "bert_tiny", encoder_options=SMALL),
     MethodCase("mlm", "none", "bert_tiny", {}, {}, SMALL),
     MethodCase("curriculum_mlm", "none", "bert_tiny", {}, {}, SMALL),
     MethodCase("spanbert", "none", "bert_tiny", {"places": 3}, {}, SMALL),
@@ -55,7 +52,8 @@ def test_contract(contract, case, check):
 @pytest.mark.parametrize("name", recipe_names(TEXT))
 def test_recipes_build(name):
     """Every shipped recipe names what exists; its method is built with a small vocabulary."""
-    recipe = build(TEXT, name)
+    taught = name in ("seed", "feature_distillation")  # their user names the teacher
+    recipe = build(TEXT, name, assignments=["method.teacher=RUN"] if taught else [])
     reader = TEXT.fit_reader(
         ArraySource(["some words", "some other words"]),
         Data(options={**recipe.data.options, "vocab_size": 300}),
@@ -63,7 +61,8 @@ def test_recipes_build(name):
     views = TEXT.create_views(recipe.views.name, reader.spec, recipe.views.options)
     small = {**recipe.encoder.options, **SMALL}
     encoder = TEXT.create_encoder(recipe.encoder.name, reader.spec, small)
-    method = TEXT.methods.build(recipe.method.name, encoder, views, options=recipe.method.options)
+    options = recipe.method.options | ({"teacher": deepcopy(encoder)} if taught else {})
+    method = TEXT.methods.build(recipe.method.name, encoder, views, options=options)
     assert sum(p.numel() for p in method.parameters()) > 0
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from ssl_text.tokenizer import train_tokenizer
 
 from ssl_text.domain import TEXT
 from ssl_text.reader import TextReader
-from ssl_text.tokenizer import train_tokenizer
 
 TEXTS = ["the quick brown fox jumps over the lazy dog", "a second document"] * 4
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ssl_core.testing import CHECKS, Contract, MethodCase
+from ssl_core.testing import CHECKS, Contract, MethodCase, paired_cases
 from ssl_video.domain import VIDEO
 
 RESNET = {"encoder": "resnet3d_nano", "encoder_options": {"widths": (6, 12)}}
@@ -17,16 +17,15 @@ CROPS = {"view_options": {**CLIP, "size": 24, "local_size": 16, "local_views": 2
 HEAD = {"hidden": 16, "dim": 8}
 PROTOTYPES = {"hidden": 16, "bottleneck": 8, "prototypes": 24}
 DECODER = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2}
+DATA2VEC = {"masks": 2, "mask_block": 1, "decoder_dim": 16, "decoder_depth": 1, "decoder_groups": 4}
 VIDEOMAE = {"mask": "tubes", "mask_ratio": 0.5, "norm_pixels": "channel"}
 
 CASES = [
-    MethodCase("simclr", "clips", options=HEAD, **SMALL, **RESNET),
-    MethodCase("moco", "clips", options=HEAD | {"queue": 20}, **SMALL, **RESNET),
-    MethodCase("simsiam", "clips", options=HEAD | {"predictor_hidden": 4}, **SMALL, **RESNET),
-    MethodCase("swav", "clips", options=HEAD | {"prototypes": 12, "queue": 6}, **SMALL, **RESNET),
-    MethodCase("byol", "clips", options=HEAD, **SMALL, **RESNET),
-    MethodCase("barlow_twins", "clips", options=HEAD, **SMALL, **RESNET),
-    MethodCase("vicreg", "clips", options=HEAD, **SMALL, **RESNET),
+    *paired_cases("clips", "resnet3d_nano", view_options=CLIP, encoder_options={"widths": (6, 12)}),
+    MethodCase("msn", "dino", options=HEAD | {"prototypes": 12}, **CROPS, **VIT),
+    MethodCase("simmim", "mae", options={"mask_unit": 1}, **SMALL, **VIT),
+    MethodCase("maskfeat", "mae", options={"mask": "random", "mask_block": 1}, **SMALL, **VIT),
+    MethodCase("data2vec", "mae", options=DATA2VEC, **SMALL, **VIT),
     MethodCase("dino", "dino", options=PROTOTYPES, **CROPS, **VIT),
     MethodCase(
         "mae",

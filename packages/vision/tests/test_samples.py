@@ -58,7 +58,9 @@ def test_captions_tell_what_is_there(tmp_path) -> None:
 
 def test_no_scan_is_on_both_sides(tmp_path, monkeypatch) -> None:
     """Scenes are replaced by the scan's own bytes; these must not repeat across the sides."""
-    monkeypatch.setattr(samples, "draw_scene", lambda scan, rng: samples.Scene(scan, scan, True, 20))
+    monkeypatch.setattr(
+        samples, "draw_scene", lambda scan, rng: samples.Scene(scan, scan, True, 20)
+    )
     monkeypatch.setattr(samples, "_encoded", lambda scan, suffix: scan.tobytes())
     samples.write_samples(tmp_path / "a", count=4000, seed=0)
     sides = {

@@ -16,7 +16,7 @@ from ssl_audio.views import VIEWS
 from ssl_audio.windows import Windows
 from ssl_core.batch import Reader, Source
 from ssl_core.domain import Domain
-from ssl_core.methods import pick
+from ssl_core.methods import PAIRED, pick
 from ssl_core.recipe import Data
 from ssl_core.registry import Registry
 
@@ -33,8 +33,8 @@ class AudioDomain(Domain):
     methods = Registry(
         "method",
         {
-            **pick("simclr", "byol", "dino", "barlow_twins", "vicreg"),
-            **pick("mae", "simmim", "data2vec", "beit"),
+            **pick(*PAIRED, "dino", "ibot", "msn"),
+            **pick("mae", "simmim", "data2vec", "beit", "maskfeat", "ijepa"),
             **METHODS,
         },
     )

@@ -9,7 +9,7 @@ from typing import Any
 from ssl_core.batch import Reader, Source
 from ssl_core.domain import Domain
 from ssl_core.errors import UserError, unknown
-from ssl_core.methods import pick
+from ssl_core.methods import PAIRED, pick
 from ssl_core.recipe import Data
 from ssl_core.registry import Registry
 from ssl_graph.encoders import ENCODERS
@@ -45,7 +45,7 @@ class GraphDomain(Domain):
     )
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
-    methods = Registry("method", {**pick("simclr", "byol", "barlow_twins", "vicreg"), **METHODS})
+    methods = Registry("method", {**pick(*PAIRED), **METHODS})
 
     def open(self, data: Data) -> Source:
         assert data.path is not None, "the embedded data is written before it is opened"

@@ -10,7 +10,7 @@ from torch import nn
 
 from ssl_core.batch import Reader, Source
 from ssl_core.domain import Domain
-from ssl_core.methods import pick
+from ssl_core.methods import PAIRED, pick
 from ssl_core.recipe import Data
 from ssl_core.registry import Registry
 from ssl_medical import samples
@@ -38,8 +38,10 @@ class MedicalDomain(Domain):
     methods = Registry(
         "method",
         pick(
-            *("simclr", "byol", "dino", "barlow_twins", "vicreg"),
-            *("mae", "simmim", "spark", "rotation", "jigsaw", "lvm_med"),
+            *PAIRED,
+            *("dino", "msn"),
+            *("mae", "simmim", "data2vec", "ijepa", "spark"),
+            *("rotation", "jigsaw", "relative_patch", "inpainting", "lvm_med"),
         )
         | METHODS,
     )

@@ -10,7 +10,7 @@ from torch import nn
 
 from ssl_core.batch import Reader, Source
 from ssl_core.domain import Domain
-from ssl_core.methods import pick
+from ssl_core.methods import PAIRED, pick
 from ssl_core.recipe import Data
 from ssl_core.registry import Registry
 
@@ -61,7 +61,7 @@ class TextDomain(Domain):
     methods = Registry(
         "method",
         {
-            **pick("simclr", "byol", "barlow_twins", "vicreg", "data2vec"),
+            **pick(*PAIRED, "data2vec"),
             "mlm": "ssl_text.methods.mlm:MLM",
             "curriculum_mlm": "ssl_text.methods.curriculum:CurriculumMLM",
             "spanbert": "ssl_text.methods.spanbert:SpanBERT",

@@ -10,7 +10,7 @@ from torch import nn
 
 from ssl_core.batch import Reader, Source
 from ssl_core.domain import Domain
-from ssl_core.methods import pick
+from ssl_core.methods import PAIRED, pick
 from ssl_core.recipe import Data
 from ssl_core.registry import Registry
 from ssl_video import samples
@@ -33,16 +33,9 @@ class VideoDomain(Domain):
     methods = Registry(
         "method",
         pick(
-            "simclr",
-            "moco",
-            "byol",
-            "simsiam",
-            "swav",
-            "dino",
-            "barlow_twins",
-            "vicreg",
-            "mae",
-            "ijepa",
+            *PAIRED,
+            *("dino", "msn"),
+            *("mae", "simmim", "maskfeat", "data2vec", "ijepa"),
         )
         | METHODS,
     )

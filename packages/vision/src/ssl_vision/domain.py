@@ -36,7 +36,8 @@ class VisionDomain(Domain):
     corruptions = dict.fromkeys(CORRUPTIONS, SEVERITIES)
     tasks: ClassVar[dict[str, str]] = {"segmentation": "ssl_vision.segmentation.run:segment_run"}
     measures: ClassVar[dict[str, str]] = {
-        "segmentation": "ssl_vision.segmentation.run:dense_linear"
+        "segmentation": "ssl_vision.segmentation.run:dense_linear",
+        "caption_retrieval": "ssl_vision.retrieval:caption_retrieval",
     }
     exporters: ClassVar[dict[str, str]] = {
         name: f"ssl_vision.exporting.{name}_format:export_{name}"
@@ -62,9 +63,6 @@ class VisionDomain(Domain):
     )
 
     towers = Registry("tower", {"text": "ssl_core.networks.text_tower:text_tower"})
-    measures = Registry(
-        "evaluation.more", {"caption_retrieval": "ssl_vision.retrieval:caption_retrieval"}
-    )
 
     def open(self, data: Data) -> Source:
         from ssl_core.data import open_source

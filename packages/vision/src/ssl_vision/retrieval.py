@@ -21,15 +21,23 @@ from ssl_core.runs.parts import Parts, build_parts, split_data
 
 @torch.no_grad()
 def caption_retrieval(
-    run: Run, domain: Domain, device: torch.device | str, *, limit: int = 2000
+    run: Run,
+    domain: Domain,
+    device: torch.device | str,
+    *,
+    path: str | None = None,
+    limit: int = 2000,
 ) -> dict[str, Any]:
     """How often an image finds its caption among all distinct held-out ones, and the reverse.
 
     R@1 and R@5 of both towers on up to `limit` held-out records. A caption that several records
     share may find any of them. Where captions name classes, the first number is zero-shot accuracy.
+    `path` is other data with captions.
     """
-    recipe = run.recipe
-    split = split_data(domain, recipe.data)
+    recipe, data = run.recipe, run.recipe.data
+    if path is not None:
+        data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
+    split = split_data(domain, data)
     reader = domain.load_reader(run.reader_folder)
     if not isinstance(reader, CaptionReader):
         return {"words": "Captions were not sought: the run has none."}

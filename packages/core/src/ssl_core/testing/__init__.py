@@ -6,5 +6,6 @@ for case in contract.cases: contract.check(case)
 """
 
 from ssl_core.testing.contract import CHECKS, Contract, MethodCase
+from ssl_core.testing.small import paired_cases
 
-__all__ = ["CHECKS", "Contract", "MethodCase"]
+__all__ = ["CHECKS", "Contract", "MethodCase", "paired_cases"]
