@@ -10,10 +10,13 @@ from PIL import Image
 import ssl_vision
 from ssl_core.batch import Batch
 from ssl_core.data import decode_all, split_holdout
+from ssl_core.data.captions import Captioned
 from ssl_core.recipe import Data
 from ssl_core.rng import Rng
 from ssl_core.runs.config import build, recipe_names, shipped
 from ssl_vision.domain import VISION
+
+PUBLISHED = ("_imagenet", "_cifar10", "_yfcc15m")
 
 
 @pytest.fixture(scope="module")
@@ -71,22 +74,28 @@ def test_damaged_files_are_passed_over_and_named(folder, tmp_path) -> None:
 
 @pytest.mark.parametrize("name", recipe_names(VISION))
 def test_recipes_are_valid_and_build(name: str, folder) -> None:
-    taught = name in ("seed", "feature_distillation")  # their user names the teacher
+    taught = name.startswith(("seed", "feature_dist"))  # their user names the teacher
     recipe = build(VISION, name, assignments=["method.teacher=RUN"] if taught else [])
     spec = {"channels": 3, "size": 40, "height": 40, "width": 40, "dtype": "uint8"}
     spec |= {"range": [0, 255], "mean": [0.5] * 3, "std": [0.25] * 3}
+    if "captions" in recipe.data.options:
+        spec["captions"] = {"vocab_size": 300, "length": 8, "pad_id": 0}
     policy = VISION.create_views(recipe.views.name, spec, recipe.views.options)
     ids = torch.arange(2)
     data = torch.zeros(2, 3, 40, 40, dtype=torch.uint8)
+    if "captions" in spec:
+        data = Captioned(data, torch.zeros(2, 8, dtype=torch.int64))
     views = policy(Batch(data, ids, ids), Rng.at(0, 0, ids))
     assert views[0].data.shape[:2] == (2, 3)
     assert recipe.method.name in VISION.methods
     assert recipe.encoder.name in VISION.encoder_names()
 
 
-@pytest.mark.parametrize("name", [n for n in recipe_names(VISION) if n.endswith("_imagenet")])
+@pytest.mark.parametrize("name", [n for n in recipe_names(VISION) if n.endswith(PUBLISHED)])
 def test_nothing_of_the_laptop_default_shows_through_published_recipes(name: str) -> None:
-    own, built = shipped(VISION, name), build(VISION, name)
+    taught = {"teacher": "RUN"} if name.startswith("seed") else {}
+    own, built = shipped(VISION, name), build(VISION, name, flags={"method": taught})
+    own = {**own, "method": {**own["method"], **taught}}
     for section in ("views", "encoder", "method"):
         named = getattr(built, section)
         assert {"name": named.name, **named.options} == own[section]
