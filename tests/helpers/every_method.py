@@ -132,6 +132,11 @@ CASES: dict[str, Case] = {
     "ressl": (ConvNet, Noisy(), HEAD | {"queue": 20}),
     "swav": (ConvNet, CROPS, HEAD | {"prototypes": 10, "queue": 6}),
     "vicregl": (ConvNet, CROPS, HEAD | LOCAL),
+    "lvm_med": (
+        ConvNet,
+        Noisy(),
+        HEAD | {"local_hidden": 8, "local_dim": 4, "group": 8, "near": 3, "matches": 4},
+    ),
     "w_mse": (ConvNet, Noisy(), {"hidden": 8, "dim": 3, "size": 8}),
     "lejepa": (ConvNet, CROPS, HEAD | {"directions": 16}),
     "seed": (ConvNet, Noisy(), {"hidden": 8, "queue": 20}),

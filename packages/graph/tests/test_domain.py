@@ -17,7 +17,7 @@ from ssl_core.errors import UserError
 from ssl_core.recipe import Data
 from ssl_core.rng import Rng
 from ssl_core.runs.config import build, recipe_names
-from ssl_core.testing import Contract, MethodCase, paired_cases
+from ssl_core.testing import Contract, MethodCase, options_of, paired_cases
 from ssl_graph.domain import GRAPH
 from ssl_graph.motifs import PATHS, motif, motif_graph
 from ssl_graph.reader import GraphReader
@@ -83,7 +83,8 @@ def test_the_smallest_graphs_break_no_method(
     batch, spec = smallest
     views = GRAPH.create_views(case.views, spec, case.view_options)
     encoder = GRAPH.create_encoder(case.encoder, spec, case.encoder_options)
-    method = GRAPH.methods.build(case.method, encoder, views, options=case.options)
+    options = options_of(GRAPH, case, spec)
+    method = GRAPH.methods.build(case.method, encoder, views, options=options)
     for step in range(3):
         loss = method(method.views(batch, Rng.at(0, step, batch.ids))).total
         loss.backward()

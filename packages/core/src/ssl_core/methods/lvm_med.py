@@ -122,7 +122,8 @@ class LVMMed(Method):
 
     def _of_group(self, reps: Reps, rows: slice) -> Tensor:
         rng = Rng(reps.key[rows])
-        x, y = (nodes[rows].float()[None] for nodes in reps.nodes)
+        wide = torch.promote_types(reps.nodes[0].dtype, torch.float32)
+        x, y = (nodes[rows].to(wide)[None] for nodes in reps.nodes)
         edges = [neighbours(nodes, self.near) for nodes in (x, y)]
         refined = []
         for number, (nodes, e) in enumerate(zip((x, y), edges, strict=True)):

@@ -5,7 +5,7 @@ contract = Contract(MY_DOMAIN, [MethodCase("simclr", views={...}, encoder={...})
 for case in contract.cases: contract.check(case)
 """
 
-from ssl_core.testing.contract import CHECKS, Contract, MethodCase
+from ssl_core.testing.contract import CHECKS, Contract, MethodCase, options_of
 from ssl_core.testing.small import paired_cases
 
-__all__ = ["CHECKS", "Contract", "MethodCase", "paired_cases"]
+__all__ = ["CHECKS", "Contract", "MethodCase", "options_of", "paired_cases"]

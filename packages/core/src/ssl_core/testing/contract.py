@@ -41,6 +41,14 @@ class MethodCase:
         return self.method
 
 
+def options_of(domain: Domain, case: MethodCase, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A case's options, with a fresh teacher built."""
+    options = dict(case.options)
+    if options.get("teacher") == FRESH:
+        options["teacher"] = domain.create_encoder(case.encoder, spec, case.encoder_options)
+    return options
+
+
 class Contract:
     """A domain's sample data, and the checks over its method cases."""
 
@@ -89,11 +97,7 @@ class Contract:
             torch.manual_seed(SEED)
             views = self.domain.create_views(case.views, spec, case.view_options)
             encoder = self.domain.create_encoder(case.encoder, spec, case.encoder_options)
-            options = dict(case.options)
-            if options.get("teacher") == FRESH:
-                options["teacher"] = self.domain.create_encoder(
-                    case.encoder, spec, case.encoder_options
-                )
+            options = options_of(self.domain, case, spec)
             method: Method = self.domain.methods.build(case.method, encoder, views, options=options)
         return method.train()
 
