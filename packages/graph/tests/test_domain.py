@@ -71,9 +71,8 @@ def smallest() -> tuple[Batch, dict[str, object]]:
     source = GraphList([*graphs, nx.complete_graph(6)])
     reader = GraphReader.fit(source)
     ids = torch.arange(6)
-    return Batch(reader.collate([reader.decode(source[i]) for i in range(6)]), ids, ids), dict(
-        reader.spec
-    )
+    data = reader.collate([reader.decode(source[i]) for i in range(6)])
+    return Batch(data, ids, ids, label=ids % 2), dict(reader.spec)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
