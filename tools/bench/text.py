@@ -169,6 +169,7 @@ def trainer(setting: Setting) -> float:
         use_cpu=True,
     )
     made = transformers.Trainer(model, arguments, data_collator=collate, train_dataset=data)
+    made.remove_callback(transformers.PrinterCallback)
     made.train()
     # A loader asks for a batch beyond the last: the first step is left out here as well.
     times, tokens = zip(*seen[: setting.given.steps + 1], strict=True)
