@@ -38,6 +38,7 @@ CASES = [
         without=COMMON,
     ),
     MethodCase("ibot", "dino", options=PROTOTYPES, view_options={"local_views": 1}, **VIT),
+    MethodCase("dinov2", "dino", options=PROTOTYPES, view_options={"local_views": 1}, **VIT),
     MethodCase("msn", "dino", options=HEAD | {"prototypes": 12}, **CROPS, **VIT),
     MethodCase("maskfeat", "mae", options={"mask_block": 2}, **VIT),
     MethodCase("ijepa", "mae", options=JEPA, **VIT),

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from ssl_core.errors import UserError
 from ssl_core.methods.base import Step
 from ssl_core.methods.ibot import IBOT, dinov2
 from ssl_core.methods.msn import MSN
@@ -53,6 +54,21 @@ def test_varied_masks_hide_the_drawn_shares_of_the_drawn_images():
     assert together > 0.75
     alone = VariedBlockMasker(0.5, (0.1, 0.5))(rng[5:7], 196, grid=(14, 14)).hidden
     assert torch.equal(alone, mask.hidden[5:7])
+
+
+def test_varied_masks_of_single_tokens_hide_as_many_on_any_axes():
+    rng = Rng.at(0, 0, torch.arange(500))
+    blocks = VariedBlockMasker(0.5, (0.1, 0.5))(rng, 64, grid=(8, 8)).hidden
+    single = VariedBlockMasker(0.5, (0.1, 0.5), kind="random")
+    hidden = single(rng, 64, grid=(4, 4, 4)).hidden
+    assert torch.equal(hidden.sum(1), blocks.sum(1))
+    assert torch.equal(single(rng[3:9], 64, grid=(4, 4, 4)).hidden, hidden[3:9])
+    share = hidden[hidden.any(1)].float().mean(0)  # every place as often
+    assert share.std() < 0.03
+    with pytest.raises(UserError, match="2 axes"):
+        VariedBlockMasker()(rng, 64, grid=(4, 4, 4))
+    with pytest.raises(ValueError, match="mask"):
+        VariedBlockMasker(kind="squares")
 
 
 @pytest.mark.parametrize("options", [{"share": 0.0}, {"ratio": (0.5, 0.1)}, {"mode": "drop"}])

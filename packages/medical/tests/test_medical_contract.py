@@ -31,6 +31,8 @@ CASES = [
     *paired_cases(
         "pairs", "resnet_nano", view_options={"size": 16}, encoder_options={"widths": (4, 8)}
     ),
+    MethodCase("ibot", "dino", options=PROTOTYPES | {"mask": "random"}, **CROPS, **VIT),
+    MethodCase("dinov2", "dino", options=PROTOTYPES | {"mask": "random"}, **CROPS, **VIT),
     MethodCase("msn", "dino", options=HEAD | {"prototypes": 12}, **CROPS, **VIT),
     MethodCase("data2vec", "mae", options=DATA2VEC, **SMALL, **VIT),
     MethodCase("ijepa", "mae", options=JEPA, view_options={"size": 32}, **VIT),

@@ -22,6 +22,8 @@ VIDEOMAE = {"mask": "tubes", "mask_ratio": 0.5, "norm_pixels": "channel"}
 
 CASES = [
     *paired_cases("clips", "resnet3d_nano", view_options=CLIP, encoder_options={"widths": (6, 12)}),
+    MethodCase("ibot", "dino", options=PROTOTYPES | {"mask": "random"}, **CROPS, **VIT),
+    MethodCase("dinov2", "dino", options=PROTOTYPES | {"mask": "random"}, **CROPS, **VIT),
     MethodCase("msn", "dino", options=HEAD | {"prototypes": 12}, **CROPS, **VIT),
     MethodCase("simmim", "mae", options={"mask_unit": 1}, **SMALL, **VIT),
     MethodCase("maskfeat", "mae", options={"mask": "random", "mask_block": 1}, **SMALL, **VIT),

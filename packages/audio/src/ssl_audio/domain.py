@@ -33,7 +33,7 @@ class AudioDomain(Domain):
     methods = Registry(
         "method",
         {
-            **pick(*PAIRED, "dino", "ibot", "msn"),
+            **pick(*PAIRED, "dino", "ibot", "dinov2", "msn"),
             **pick("mae", "simmim", "data2vec", "beit", "maskfeat", "ijepa"),
             **METHODS,
         },

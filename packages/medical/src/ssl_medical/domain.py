@@ -39,7 +39,7 @@ class MedicalDomain(Domain):
         "method",
         pick(
             *PAIRED,
-            *("dino", "msn"),
+            *("dino", "ibot", "dinov2", "msn"),
             *("mae", "simmim", "data2vec", "ijepa", "spark"),
             *("rotation", "jigsaw", "relative_patch", "inpainting", "lvm_med"),
         )

@@ -34,7 +34,7 @@ class VideoDomain(Domain):
         "method",
         pick(
             *PAIRED,
-            *("dino", "msn"),
+            *("dino", "ibot", "dinov2", "msn"),
             *("mae", "simmim", "maskfeat", "data2vec", "ijepa"),
         )
         | METHODS,

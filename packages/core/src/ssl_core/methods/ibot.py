@@ -65,6 +65,7 @@ class IBOT(Method):
         freeze_last: float = 0.01,
         momentum: float = 0.996,
         center_momentum: float = 0.9,
+        mask: Literal["blocks", "random"] = "blocks",
         mask_share: float = 0.5,
         mask_ratio: tuple[float, float] = (0.1, 0.5),
         patch_weight: float = 1.0,
@@ -76,7 +77,8 @@ class IBOT(Method):
         if targets not in ("center", "sinkhorn"):
             raise ValueError(f"targets must be 'center' or 'sinkhorn', got {targets!r}")
         encoder.enable_mask_token()  # type: ignore[operator]
-        self.masker = VariedBlockMasker(mask_share, tuple(mask_ratio))  # type: ignore[arg-type]
+        low, high = mask_ratio
+        self.masker = VariedBlockMasker(mask_share, (low, high), kind=mask)
         self.head = PrototypeHead(
             width,
             prototypes,
@@ -206,6 +208,7 @@ def dinov2(
     warmup: float = 0.3,
     freeze_last: float = 0.01,
     momentum: float = 0.992,
+    mask: Literal["blocks", "random"] = "blocks",
     mask_share: float = 0.5,
     mask_ratio: tuple[float, float] = (0.1, 0.5),
     koleo_weight: float = 0.1,
@@ -224,6 +227,7 @@ def dinov2(
         warmup=warmup,
         freeze_last=freeze_last,
         momentum=momentum,
+        mask=mask,
         mask_share=mask_share,
         mask_ratio=mask_ratio,
         koleo_weight=koleo_weight,

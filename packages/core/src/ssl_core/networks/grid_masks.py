@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -174,13 +175,15 @@ class VariedBlockMasker:
     """Rectangles on a share of the images, each with a ratio of its own (iBOT, DINOv2).
 
     An image is masked with probability `share`; the ratio of one that is lies uniformly between
-    the two of `ratio`. The numbers hidden differ, so that this needs replace mode.
+    the two of `ratio`. The numbers hidden differ, so that this needs replace mode. `kind` "random"
+    hides single tokens instead, on any number of axes (iBOT's other mask).
     """
 
     share: float = 0.5
     ratio: tuple[float, float] = (0.1, 0.5)
     least: int = 4
     mode: Mode = "replace"
+    kind: Literal["blocks", "random"] = "blocks"
 
     def __post_init__(self) -> None:
         low, high = self.ratio
@@ -188,6 +191,8 @@ class VariedBlockMasker:
             raise ValueError(
                 f"need 0 < share <= 1, 0 < ratio[0] <= ratio[1] < 1 and replace mode, got {self}"
             )
+        if self.kind not in ("blocks", "random"):
+            raise ValueError(f"mask must be 'blocks' or 'random', got {self.kind!r}")
 
     def __call__(
         self,
@@ -198,12 +203,17 @@ class VariedBlockMasker:
         maskable: Tensor | None = None,
     ) -> Mask:
         _needs_grid("a block mask", grid, maskable)
-        if len(grid) != 2:
-            raise UserError(f"block masks need tokens on 2 axes, got {len(grid)}")
+        if self.kind == "blocks" and len(grid) != 2:
+            raise UserError(
+                f"block masks need tokens on 2 axes, got {len(grid)}; use the mask random"
+            )
         drawn = rng.uniform("mask ratio", low=self.ratio[0], high=self.ratio[1])
         total = (count * drawn).floor().to(torch.int64).clamp(min=1)
         total = total * rng.bernoulli("masked", p=self.share)
-        score = BlockMasker(self.ratio[1], least=self.least).order(rng, total, grid)
+        if self.kind == "random":
+            score = rng.uniform("order", count)
+        else:
+            score = BlockMasker(self.ratio[1], least=self.least).order(rng, total, grid)
         place = score.argsort(dim=1, stable=True).argsort(dim=1)
         return Mask(place < total[:, None], self.mode, grid)
 
