@@ -11,6 +11,7 @@ from __future__ import annotations
 import ssl_core.environment  # noqa: F401  isort: skip
 
 import functools
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -260,14 +261,27 @@ def _domain_of(run: Run, domain: Domain | None) -> Domain:
 def bound(domain: str) -> dict[str, Callable[..., Any]]:
     """The functions of this module for one domain, by name: what its package re-exports."""
     return {
-        "pretrain": functools.partial(pretrain, domain),
+        "pretrain": _with_domain(pretrain, domain),
         "resume": resume,
         "load": load,
         "evaluate": evaluate,
         "finetune": finetune,
         "export": export,
-        "build_recipe": functools.partial(build_recipe, domain),
+        "build_recipe": _with_domain(build_recipe, domain),
     }
+
+
+def _with_domain(function: Callable[..., Any], domain: str) -> Callable[..., Any]:
+    """`function` with its first argument filled in, and the signature and help that are left."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        return function(domain, *args, **options)
+
+    signature = inspect.signature(function)
+    rest = list(signature.parameters.values())[1:]
+    call.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
+    return call
 
 
 def _given(flags: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ssl_core.errors import UserError, unknown
 
+_PLACE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def is_place(name: str) -> bool:
+    """Whether a name says where something of the user's own is: "module:attribute".
+
+    The module must be one that Python finds: an installed package, or a file on `PYTHONPATH`.
+    """
+    if not _PLACE.fullmatch(name):
+        return False
+    try:
+        return importlib.util.find_spec(name.partition(":")[0]) is not None
+    except ModuleNotFoundError:  # of a parent package
+        return False
+
 
 class Registry(Mapping[str, str]):
-    """Name -> "module:attribute". Walking it imports nothing; `build` imports one module."""
+    """Name -> "module:attribute". Walking it imports nothing; `build` imports one module.
+
+    `load` and `build` also take such a place itself, so that nobody has to register what is his
+    own.
+    """
 
     def __init__(self, what: str, entries: Mapping[str, str]) -> None:
         self.what = what
@@ -32,9 +53,14 @@ class Registry(Mapping[str, str]):
         return len(self._entries)
 
     def load(self, name: str) -> Callable[..., Any]:
-        """The class or function behind a name."""
-        module, _, attribute = self[name].partition(":")
-        factory: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+        """The class or function behind a name, or at a place of one's own."""
+        own = name not in self and is_place(name)
+        module, _, attribute = (name if own else self[name]).partition(":")
+        factory: Callable[..., Any] | None = getattr(
+            importlib.import_module(module), attribute, None
+        )
+        if not callable(factory):
+            raise UserError(f"{self.what}: {module} has no class or function {attribute!r}")
         return factory
 
     def build(self, name: str, *args: Any, options: Mapping[str, Any]) -> Any:

@@ -101,7 +101,7 @@ def _rings(
     return closed
 
 
-def write_samples(folder: Path, *, count: int, seed: int) -> None:
+def write_samples(folder: Path, *, count: int = COUNT, seed: int = 0) -> None:
     """Fills an empty or new folder: `count` molecules as a TU collection `MOLECULES`, and folders
     `motifs` and `network` with at most as many graphs and nodes."""
     if count < 1:

@@ -28,7 +28,7 @@ from ssl_core.domain import Domain
 from ssl_core.errors import UserError, unknown
 from ssl_core.files import atomic_write
 from ssl_core.recipe import Named, Recipe, named
-from ssl_core.registry import check_options
+from ssl_core.registry import check_options, is_place
 from ssl_core.runs.measures import checked
 
 Layer = Mapping[str, Any]
@@ -265,7 +265,7 @@ def check_names(domain: Domain, recipe: Recipe) -> None:
     if "tower" in recipe.method.options:
         _check(domain.towers, _tower(recipe), positional=1)
     _check(domain.views, recipe.views, positional=1)
-    if recipe.encoder.name in domain.encoders:
+    if recipe.encoder.name in domain.encoders or is_place(recipe.encoder.name):
         _check(domain.encoders, recipe.encoder, positional=1)
     elif not set("/:") & set(recipe.encoder.name):  # with a library's prefix, it decides
         names = domain.encoder_names()

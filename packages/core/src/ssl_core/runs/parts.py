@@ -21,7 +21,8 @@ from ssl_core.domain import Domain
 from ssl_core.errors import UserError
 from ssl_core.files import atomic_folder
 from ssl_core.methods.base import Method
-from ssl_core.recipe import Data, Recipe, named
+from ssl_core.recipe import Data, Named, Recipe, named
+from ssl_core.registry import Registry, is_place
 from ssl_core.rng import key_of
 from ssl_core.views import ViewPolicy
 
@@ -158,7 +159,7 @@ def build_parts(
     spec = {**reader.spec, **getattr(views, "spec", {})}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of("initialisation", recipe.train.seed) % (1 << 63))
-        encoder = domain.create_encoder(recipe.encoder.name, spec, recipe.encoder.options)
+        encoder = _encoder(domain, recipe.encoder, spec)
         options = recipe.method.options
         if "teacher" in options:
             place = Path(str(options["teacher"]))
@@ -171,7 +172,22 @@ def build_parts(
         if options.get("bank") == "auto":
             options = {**options, "bank": records}
         method: Method = domain.methods.build(recipe.method.name, encoder, views, options=options)
+    if not isinstance(method, Method):
+        raise UserError(f"method: {recipe.method.name} makes a {type(method).__name__}, no Method")
     return Parts(reader, spec, views, method)
+
+
+def _encoder(domain: Domain, asked: Named, spec: Mapping[str, Any]) -> nn.Module:
+    """An encoder of the domain's, or one of the user's own by "module:attribute"."""
+    if not is_place(asked.name):
+        return domain.create_encoder(asked.name, spec, asked.options)
+    encoder: nn.Module = Registry("encoder", {}).build(asked.name, spec, options=asked.options)
+    if not isinstance(getattr(encoder, "embed_dim", None), int):
+        raise UserError(
+            f"encoder: {asked.name} makes a {type(encoder).__name__} without `embed_dim`, the "
+            "width of the features it returns"
+        )
+    return encoder
 
 
 # Facts in which a teacher's data may differ from its student's.

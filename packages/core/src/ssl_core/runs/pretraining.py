@@ -143,7 +143,8 @@ def _free_folder(recipe: Recipe) -> Run:
     number = 1
     while True:
         suffix = "" if number == 1 else f"-{number}"
-        run = Run(Path("runs", f"{recipe.domain}-{recipe.method.name}{suffix}"))
+        method = recipe.method.name.replace(":", ".")  # of one's own: module:Method
+        run = Run(Path("runs", f"{recipe.domain}-{method}{suffix}"))
         if not run.path.exists() or (run.exists and not run.started):
             return run
         if run.exists and not run.finished and not differences(run.recipe, recipe):

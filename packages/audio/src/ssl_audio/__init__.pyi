@@ -1,0 +1,72 @@
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_audio.decode import decode_audio
+from ssl_audio.domain import AUDIO
+from ssl_audio.features import log_mel
+from ssl_audio.frames import embed_frames
+from ssl_audio.probes import abx_error, detect_events, mean_average_precision
+from ssl_audio.reader import AudioReader
+from ssl_audio.samples import write_samples
+from ssl_core.api import evaluate, export, finetune, load, resume
+from ssl_core.batch import Source
+from ssl_core.engine.fit import Callback
+from ssl_core.recipe import Recipe
+from ssl_core.runs.folder import Run
+
+__all__ = [
+    "AUDIO",
+    "AudioReader",
+    "abx_error",
+    "build_recipe",
+    "decode_audio",
+    "detect_events",
+    "embed_frames",
+    "evaluate",
+    "export",
+    "finetune",
+    "load",
+    "log_mel",
+    "mean_average_precision",
+    "pretrain",
+    "resume",
+    "write_samples",
+]
+__version__: str
+
+def pretrain(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    method: str | None = None,
+    encoder: str | None = None,
+    views: str | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | Iterable[str] = (),
+    source: Source | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+    track: Sequence[str] = (),
+) -> Run:
+    """See `ssl_core.api.pretrain`."""
+
+def build_recipe(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    method: str | None = None,
+    encoder: str | None = None,
+    views: str | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    settings: Mapping[str, Any] | Iterable[str] = (),
+) -> Recipe:
+    """See `ssl_core.api.build_recipe`."""

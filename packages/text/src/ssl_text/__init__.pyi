@@ -1,0 +1,66 @@
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssl_core.api import evaluate, export, finetune, load, resume
+from ssl_core.batch import Source
+from ssl_core.engine.fit import Callback
+from ssl_core.recipe import Recipe
+from ssl_core.runs.folder import Run
+from ssl_text.domain import TEXT
+from ssl_text.methods.mlm import MLM
+from ssl_text.reader import TextReader
+from ssl_text.samples import write_samples
+from ssl_text.tokens import TokenBatch
+
+__all__ = [
+    "MLM",
+    "TEXT",
+    "TextReader",
+    "TokenBatch",
+    "build_recipe",
+    "evaluate",
+    "export",
+    "finetune",
+    "load",
+    "pretrain",
+    "resume",
+    "write_samples",
+]
+__version__: str
+
+def pretrain(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    method: str | None = None,
+    encoder: str | None = None,
+    views: str | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | Iterable[str] = (),
+    source: Source | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+    track: Sequence[str] = (),
+) -> Run:
+    """See `ssl_core.api.pretrain`."""
+
+def build_recipe(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    method: str | None = None,
+    encoder: str | None = None,
+    views: str | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    settings: Mapping[str, Any] | Iterable[str] = (),
+) -> Recipe:
+    """See `ssl_core.api.build_recipe`."""
