@@ -9,11 +9,11 @@ from ssl_core.engine.fit import Callback
 from ssl_core.recipe import Recipe
 from ssl_core.runs.folder import Run
 from ssl_graph.domain import GRAPH
-from ssl_graph.evaluation.links import split_links
 from ssl_graph.evaluation.measure import measure
 from ssl_graph.graph import Graph, GraphBatch
 from ssl_graph.methods.graphmae import GraphMAE
 from ssl_graph.nodes.files.single import table_of as node_table
+from ssl_graph.nodes.link_split import split_links
 from ssl_graph.nodes.source import NodeSource
 from ssl_graph.samples import write_samples
 from ssl_graph.sources.memory import GraphList

@@ -12,6 +12,7 @@ from ssl_text.domain import TEXT
 from ssl_text.methods.mlm import MLM
 from ssl_text.reader import TextReader
 from ssl_text.samples import write_samples
+from ssl_text.token_vectors import embed_tokens
 from ssl_text.tokens import TokenBatch
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "TextReader",
     "TokenBatch",
     "build_recipe",
+    "embed_tokens",
     "evaluate",
     "export",
     "finetune",

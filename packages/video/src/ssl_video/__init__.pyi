@@ -11,6 +11,7 @@ from ssl_core.runs.folder import Run
 from ssl_video.domain import VIDEO
 from ssl_video.encoders.create import create_encoder
 from ssl_video.files.open import open_video
+from ssl_video.frames import embed_frames
 from ssl_video.reader import VideoReader
 from ssl_video.samples import write_samples
 
@@ -19,6 +20,7 @@ __all__ = [
     "VideoReader",
     "build_recipe",
     "create_encoder",
+    "embed_frames",
     "evaluate",
     "export",
     "finetune",
