@@ -121,7 +121,7 @@ def conclusion(done: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _table(named: Mapping[str, Run]) -> str:
-    """Facts of the runs, one a row."""
+    """Facts of the runs, one a column."""
     head = ["run", "method", "encoder", "parameters", "steps", "score", "untrained", "raw input"]
     head += ["effective rank", "samples/s", "training", "device", "state"]
     rows = []
@@ -150,7 +150,15 @@ def _table(named: Mapping[str, Run]) -> str:
             rows.append(
                 [*first, "–", f"{last['step']} of {recipe.train.steps}", *["–"] * 7, "unfinished"]
             )
-    return section("runs", "The runs", table(head, rows))
+    return section("runs", "The runs", table(*_turned(head, rows)))
+
+
+def _turned(
+    head: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """A table with rows and columns exchanged."""
+    first, *rest = (list(column) for column in zip(head, *rows, strict=True))
+    return ["", *first[1:]], rest
 
 
 def _differences(named: Mapping[str, Run]) -> str:
@@ -175,7 +183,7 @@ def _differences(named: Mapping[str, Run]) -> str:
 
 def differing(values: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, dict[str, str]]]:
     """(key, name -> value as text) for every key that is not the same everywhere."""
-    keys = dict.fromkeys(key for found in values.values() for key in found)
+    keys = sorted({key for found in values.values() for key in found})
     rows = []
     for key in keys:
         cells = {name: cell(found.get(key)) for name, found in values.items()}

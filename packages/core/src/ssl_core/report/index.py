@@ -23,11 +23,11 @@ def render_index(
         '<p class="sub">Pages follow the runs while they train. '
         '<span class="state" id="live-state">live</span></p></header>'
     )
-    names = ("run", "domain", "method", "encoder", "step", "outcome")
+    names = ("run", "outcome", "step", "domain", "method", "encoder")
     top = "".join(f"<th>{name}</th>" for name in names)
     rows = "".join(_row(name, run) for name, run in runs.items())
     body = (
-        f'<div class="card scroll"><table><tr>{top}</tr>{rows}</table></div>'
+        f'<div class="card scroll"><table class="index"><tr>{top}</tr>{rows}</table></div>'
         if rows
         else '<p class="verdict">No run here yet; one appears as soon as it starts.</p>'
     )
@@ -38,7 +38,7 @@ def _row(name: str, run: Run) -> str:
     try:
         cells = _cells(run)
     except (SSLError, OSError, ValueError, KeyError) as error:
-        cells = ["", "", "", "", f"cannot be read: {error}"]
+        cells = [f"cannot be read: {error}", "", "", "", ""]
     link = f'<a href="/run/{quote(name, safe="")}/">{escape(name)}</a>'
     return f"<tr><td>{link}</td>{''.join(f'<td>{escape(text)}</td>' for text in cells)}</tr>"
 
@@ -52,7 +52,7 @@ def _cells(run: Run) -> list[str]:
         words = SCORE_WORDS[score["name"]]
         texts = {key: shown(score["name"], score[key]) for key in ("trained", "untrained")}
         outcome = f"{words} {texts['trained']} ({texts['untrained']} untrained)"
-        return [*names, f"{steps} of {steps}", outcome]
+        return [outcome, f"{steps} of {steps}", *names]
     records = run.metrics()
     last = records[-1] if records else {"step": 0, "verdict": "no log yet"}
-    return [*names, f"{last['step']} of {steps}", str(last["verdict"])]
+    return [str(last["verdict"]), f"{last['step']} of {steps}", *names]

@@ -29,6 +29,8 @@ _PARTS = {
     "reproduce": "Reproduce",
 }
 """Anchors that the page's first line names, in order."""
+_WIDE = 150
+"""Pixels from which a picture is a row of several (frames, planes) and gets more room."""
 
 
 def write_report(run: Run) -> Path:
@@ -105,11 +107,8 @@ def _underway(run: Run, records: Sequence[Mapping[str, Any]]) -> str:
     last = records[-1]
     left = (last["steps"] - last["step"]) * last["step_ms"] / 1000
     words = f"Step {last['step']} of {last['steps']}, {last['verdict']}."
-    if last["step"] < last["steps"]:
-        words += (
-            f" About {duration(left)} of training left while it runs; "
-            f"`ssl-{run.recipe.domain} resume {run.path}` goes on if it does not."
-        )
+    ahead = f"About {duration(left)} of training left" if left else "Evaluation comes next"
+    words += f" {ahead}; if it no longer runs, `ssl-{run.recipe.domain} resume {run.path}` goes on."
     shown = [
         *((f"{value:.4g}", name) for name, value in [*parts_of(last).items()][:1] if value),
         (f"{last['samples_per_second']:.0f}", "samples per second"),
@@ -121,12 +120,7 @@ def _underway(run: Run, records: Sequence[Mapping[str, Any]]) -> str:
 
 def _seen(run: Run) -> str:
     """Views, hidden parts and predictions: one column each, a record a row."""
-    columns = [
-        f"<figure><figcaption>{escape(caption)}</figcaption>"
-        f'<img alt="{escape(caption)}" src="data:image/png;base64,'
-        f'{base64.b64encode(file.read_bytes()).decode()}"></figure>'
-        for caption, file in run.pictures()
-    ]
+    columns = [_picture(caption, file.read_bytes()) for caption, file in run.pictures()]
     columns += [
         f'<figure class="told"><figcaption>{escape(caption)}</figcaption>'
         + "".join(f"<p>{escape(text)}</p>" for text in texts)
@@ -136,6 +130,14 @@ def _seen(run: Run) -> str:
     title = "What the method sees: the same held-out records in every column"
     return section(
         "seen", title, f'<div class="columns">{"".join(columns)}</div>' if columns else ""
+    )
+
+
+def _picture(caption: str, png: bytes) -> str:
+    wide = ' class="wide"' if int.from_bytes(png[16:20], "big") > _WIDE else ""
+    return (
+        f'<figure><figcaption>{escape(caption)}</figcaption><img{wide} alt="{escape(caption)}" '
+        f'src="data:image/png;base64,{base64.b64encode(png).decode()}"></figure>'
     )
 
 

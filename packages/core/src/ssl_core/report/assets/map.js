@@ -46,7 +46,7 @@ window.mountMap = (root) => {
     const button = make("button", "", "thumb");
     button.type = "button";
     button.title = data.keys[i];
-    if (data.cell) button.append(picture(i, widthFor(84, 200)));
+    if (data.cell) button.append(picture(i, widthFor(84, 114)));
     else if (data.words.length) button.append(make("span", `${data.words[i].slice(0, 60)}…`, "told"));
     button.append(make("span", classOf(i) || data.keys[i].slice(-14)));
     if (of !== null && classOf(i) !== classOf(of)) {
