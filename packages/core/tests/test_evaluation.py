@@ -184,3 +184,23 @@ def test_validation_rows_are_keyed_and_leave_every_class_a_row() -> None:
     rows = probe.validation_rows(labels, seed=3)
     assert np.array_equal(rows, probe.validation_rows(labels, seed=3))
     assert [int(rows[labels == c].sum()) for c in range(3)] == [2, 1, 0]
+
+
+@pytest.mark.slow  # numba compiles for a minute
+def test_umap_unfolds_clusters_and_repeats() -> None:
+    pytest.importorskip("numba", reason="umap-learn is not installed")
+    from ssl_core.evaluation.projection import has_umap, umap_plane
+
+    if not has_umap():
+        pytest.skip("umap-learn is not installed")
+    centres = torch.eye(3, 8).repeat_interleave(20, dim=0)
+    rows = centres + 0.05 * torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    places = umap_plane(rows)
+    assert places.shape == (60, 2)
+    assert torch.equal(places, umap_plane(rows))
+    groups = places.view(3, 20, 2)
+    spread = (groups - groups.mean(1, keepdim=True)).norm(dim=2).max()
+    apart = torch.pdist(groups.mean(1)).min()
+    assert apart > 2 * spread
+    assert umap_plane(rows[:3]).shape == (3, 2)
+    assert umap_plane(rows[:5]).shape == (5, 2)

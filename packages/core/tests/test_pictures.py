@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ssl_core.report.pictures import png, stacked
-from ssl_core.report.sprites import COLUMNS, fitted, sprite
+from ssl_core.report.sprites import COLUMNS, columns, fitted, sprite
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
@@ -66,3 +66,17 @@ def test_a_sprite_keeps_to_its_budget_by_shrinking() -> None:
     grey = [np.full((200, 100), 9, np.uint8)]
     assert sprite(grey)[1] == [48, 96]
     assert fitted(np.zeros((200, 100, 3), np.uint8), 48, 96).shape == (96, 48, 3)
+
+
+def test_columns_shrink_together_to_their_budget() -> None:
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (96, 96, 3), dtype=np.uint8) for _ in range(4)]
+    grey = [np.zeros((10, 12), np.uint8)]
+    whole = columns({"a": noise, "b": grey})
+    with Image.open(io.BytesIO(whole["a"])) as image:
+        assert np.array_equal(np.asarray(image), stacked(noise))
+    few = columns({"a": noise, "b": grey}, budget=50_000)
+    assert sum(map(len, few.values())) <= 50_000
+    assert list(few) == ["a", "b"]
+    with Image.open(io.BytesIO(few["a"])) as image:
+        assert image.width < 96

@@ -124,7 +124,7 @@ class TextDomain(Domain):
             return []
         assert isinstance(reader, TextReader)
         rows = zip(data.ids.cpu(), data.valid.cpu(), strict=True)
-        return [reader.text(ids[valid], hidden="▢") for ids, valid in rows]
+        return [" ".join(reader.text(ids[valid], hidden="▢").split()) for ids, valid in rows]
 
     def create_encoder(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]

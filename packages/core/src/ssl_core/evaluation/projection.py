@@ -37,12 +37,15 @@ def umap_plane(features: Tensor, *, seed: int = 0) -> Tensor:
     `ImportError` without umap-learn; fewer than four rows fall back on their principal axes, where
     UMAP has nothing to unfold.
     """
-    from umap import UMAP
-
     if len(features) < 4:
         return plane(features)
     rows = F.normalize(torch.nan_to_num(features.float().cpu()), dim=1).numpy()
-    fitted = UMAP(n_neighbors=min(15, len(rows) - 1), metric="cosine", random_state=seed, n_jobs=1)
-    with warnings.catch_warnings():  # it warns of its own numba decorators and of small graphs
+    near = min(15, len(rows) - 1)
+    with warnings.catch_warnings():  # of a missing Tensorflow, of its seed, of small graphs
         warnings.simplefilter("ignore")
+        from umap import UMAP
+
+        # From places at random where the graph is too small for its spectrum.
+        init = "spectral" if len(rows) > 2 * near else "random"
+        fitted = UMAP(n_neighbors=near, metric="cosine", init=init, random_state=seed, n_jobs=1)
         return torch.from_numpy(fitted.fit_transform(rows)).float()

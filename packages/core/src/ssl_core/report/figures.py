@@ -88,6 +88,7 @@ def _lines(axes: Any, title: str, series: Mapping[str, Any], *, zero: bool = Fal
         drawn = True
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("step")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     if zero:
         axes.set_ylim(bottom=0)
     if drawn and len(series) > 1:
@@ -158,6 +159,9 @@ def _scores(figure: Any, named: Mapping[str, Run]) -> bool:
             spots, values, width=0.25, label=words, color=("#9aa4ae", "#c9d3df", "#2563c9")[place]
         )
     axes.set_xticks(range(len(done)), list(done))
+    side = max(0.6, 1.6 - 0.5 * len(done))  # few groups of bars stay narrow
+    axes.set_xlim(-side, len(done) - 1 + side)
+    axes.set_axisbelow(True)
     axes.set_ylabel(SCORE_WORDS[kind] + ("" if kind == RANK else ", %"))
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return True

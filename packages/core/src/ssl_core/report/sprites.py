@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ssl_core.report.pictures import png
+from ssl_core.report.pictures import png, stacked
 
 COLUMNS = 25
-BUDGET = 1_500_000
-"""Bytes of the file: with base64 (4/3) and all else, a page stays below 3 MB."""
+BUDGET = 1_300_000
+COLUMN_BUDGET = 700_000
+"""Bytes of the sheet, and of all columns: with base64 (4/3) a page stays below 3 MB."""
 _HEIGHTS = (96, 72, 56, 44, 32, 24, 16)
+_COLUMN_HEIGHTS = (224, 160, 112, 80, 56, 40)
 _WIDEST = 4.0
 """Largest width of a cell, in heights; wider pictures are scaled into it."""
 _TRIED = 48
@@ -28,7 +30,7 @@ def sprite(pictures: Sequence[np.ndarray], *, budget: int = BUDGET) -> tuple[byt
     Cells have the pictures' median shape; a picture is scaled into its cell, never up, and grey
     fills what is left. The largest size that fits the budget is taken, the smallest if none does.
     """
-    colour = [p if p.ndim == 3 else p[..., None].repeat(3, 2) for p in pictures]
+    colour = [_coloured(picture) for picture in pictures]
     aspect = float(np.clip(np.median([p.shape[1] / p.shape[0] for p in colour]), 0.25, _WIDEST))
     tallest = max(p.shape[0] for p in colour)
     sizes = [height for height in _HEIGHTS if height <= tallest] or [_HEIGHTS[-1]]
@@ -45,6 +47,30 @@ def sprite(pictures: Sequence[np.ndarray], *, budget: int = BUDGET) -> tuple[byt
         if last or len(file) <= budget:
             return file, cell
     raise AssertionError("the smallest size always returns")
+
+
+def columns(
+    drawn: Mapping[str, Sequence[np.ndarray]], *, budget: int = COLUMN_BUDGET
+) -> dict[str, bytes]:
+    """Caption -> a PNG file of its pictures below one another, all files within the budget.
+
+    Pictures keep their size where that fits, and else shrink together, step by step.
+    """
+    files: dict[str, bytes] = {}
+    for height in (1 << 14, *_COLUMN_HEIGHTS):
+        files = {
+            caption: png(
+                stacked([fitted(_coloured(p), round(_WIDEST * height), height) for p in pictures])
+            )
+            for caption, pictures in drawn.items()
+        }
+        if sum(map(len, files.values())) <= budget:
+            break
+    return files
+
+
+def _coloured(picture: np.ndarray) -> np.ndarray:
+    return picture if picture.ndim == 3 else picture[..., None].repeat(3, 2)
 
 
 def _sheet(pictures: Sequence[np.ndarray], cell: Sequence[int]) -> np.ndarray:

@@ -14,7 +14,7 @@ import torch
 from ssl_core.batch import Batch
 from ssl_core.domain import Domain
 from ssl_core.files import atomic_write, write_json
-from ssl_core.report.pictures import png, stacked
+from ssl_core.report.sprites import columns
 from ssl_core.rng import Rng
 from ssl_core.runs.folder import Run
 from ssl_core.runs.parts import Parts
@@ -30,11 +30,12 @@ def write_pictures(run: Run, domain: Domain, parts: Parts, batch: Batch, *, seed
     """
     shutil.rmtree(run.pictures_folder, ignore_errors=True)
     shown = sketch(domain, parts, batch, seed=seed)
-    for number, (caption, (drawn, told)) in enumerate(shown.items()):
+    files = columns({caption: drawn for caption, (drawn, _) in shown.items() if drawn})
+    for number, (caption, (_, told)) in enumerate(shown.items()):
         run.pictures_folder.mkdir(exist_ok=True)
         name = f"{number:02d} {caption}"
-        if drawn:
-            atomic_write(run.pictures_folder / f"{name}.png", png(stacked(drawn)))
+        if caption in files:
+            atomic_write(run.pictures_folder / f"{name}.png", files[caption])
         else:
             write_json(run.pictures_folder / f"{name}.json", told)
 
