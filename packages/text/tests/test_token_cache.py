@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssl_core import api
 from ssl_core.data import Loader, Stream, Subset
 from ssl_core.data.buckets import BucketedStream
 from ssl_core.data.fetch import Failure, Fetcher
 from ssl_core.errors import UserError
 from ssl_core.recipe import Data
+from ssl_core.tensors import read_tensors
 from ssl_text.domain import TEXT
 from ssl_text.options import TextOptions
 from ssl_text.reader import TextReader
@@ -174,3 +176,37 @@ def test_buckets_of_a_source_of_texts(source):
         for rows in (plain.rows(step)[0] for step in range(5))
     ]
     assert sum(spread) < sum(loose) / 3
+
+
+def test_runs_end_in_the_same_bits_and_pieces_train_in_buckets(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSL_CACHE", str(tmp_path / "cache"))
+    path = source.parts[0].path
+
+    def weights(name: str, **settings: object) -> dict[str, torch.Tensor]:
+        options = {"max_length": 12, "vocab_size": 300, **settings.pop("options", {})}
+        run = api.pretrain(
+            TEXT,
+            "mlm",
+            data=path,
+            steps=3,
+            batch_size=8,
+            out=tmp_path / name,
+            settings={
+                "encoder.depth": 1,
+                "encoder.dim": 16,
+                "data.options": options,
+                "data.max_corrupt": 0.5,
+                "data.workers": 0,
+                **settings,
+            },
+            progress=False,
+        )
+        return read_tensors(run.weights)
+
+    plain = weights("plain")
+    cached = weights("cached", options={"token_cache": True})
+    assert plain.keys() == cached.keys()
+    assert all(torch.equal(plain[name], cached[name]) for name in plain)
+    assert len(list((tmp_path / "cache" / "text" / "tokens").iterdir())) == 1
+    pieces = weights("pieces", options={"token_cache": True, "split": True}, **{"data.buckets": 3})
+    assert not all(torch.equal(plain[name], pieces[name]) for name in plain)

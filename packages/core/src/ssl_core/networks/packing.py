@@ -51,8 +51,9 @@ class Packing:
 
     def unpack(self, x: Tensor) -> Tensor:
         """`[1, T, ...]` to `[B, L, ...]`, zero on padding."""
-        out = x.new_zeros(self.valid.numel(), *x.shape[2:]).index_copy(0, self.index, x[0])
-        return out.unflatten(0, tuple(self.valid.shape))
+        flat = x.new_zeros(self.valid.numel(), *x.shape[2:]).index_copy(0, self.index, x[0])
+        out: Tensor = flat.unflatten(0, tuple(self.valid.shape))
+        return out
 
 
 _CURRENT: ContextVar[Packing | None] = ContextVar("packing", default=None)

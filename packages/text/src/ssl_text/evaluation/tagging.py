@@ -62,8 +62,8 @@ def tagging(
 def read_tags(path: Path) -> list[Sentence]:
     """Sentences of words and tags: a word a line, its tag in the last column, blank lines between.
 
-    Columns are parted by tabs or spaces; lines of one column or in `#` columns are refused.
-    Raises `UserError` naming the line.
+    Columns are parted by tabs or spaces; lines that begin with "# " are comments, as in CoNLL-U. A
+    word without a tag raises `UserError` naming the line.
     """
     try:
         text = path.read_text(encoding="utf-8")
