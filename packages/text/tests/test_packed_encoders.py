@@ -128,6 +128,19 @@ def test_full_batches_are_not_packed():
     encoder(TokenBatch(torch.full((2, 6), 9), torch.ones(2, 6, dtype=torch.bool)))
 
 
+def test_compiled_blocks_and_other_attention_are_padded():
+    encoder = both("bert")[0].eval()
+    assert not encoder._must_pad()
+    encoder.model.encoder.layer[1].compile()
+    assert encoder._must_pad()
+    other = both("bert")[0].eval()
+    other.model.set_attn_implementation("sdpa")
+    assert other._must_pad()
+    batch = data()
+    expected = both("bert")[1].eval()(batch).tokens[batch.valid]
+    torch.testing.assert_close(other(batch).tokens[batch.valid], expected)
+
+
 def test_models_that_cannot_be_packed_say_so():
     size = {"num_hidden_layers": 1, "hidden_size": 16, "num_attention_heads": 2}
     size["intermediate_size"] = 16

@@ -47,6 +47,8 @@ class TextEncoder(IdEncoder):
         key_dropout(model)
         key_attention(model)
         self.first_position = _first_position(model)
+        stacks = (stack for stack in model.modules() if isinstance(stack, nn.ModuleList))
+        self._blocks = tuple(block for stack in stacks for block in stack)
         self.packed = packed is not False and packs(self)
         if packed and not self.packed:
             raise UserError(
@@ -61,14 +63,20 @@ class TextEncoder(IdEncoder):
     def states(self, tokens: Tokens, *, ids: Tensor | None, embedded: Tensor | None) -> Tensor:
         valid = tokens.valid
         assert valid is not None, "made by tokenize"
-        ours = self.model.config._attn_implementation == KEYED  # others would mix documents
-        if self.packed and ours and not torch.compiler.is_compiling():  # whose shapes must stay
+        if self.packed and not self._must_pad():
             packing = Packing.of(valid)
             if packing.share < PACK_BELOW:
                 return self._packed_states(packing, ids, embedded)
         given = {"input_ids": ids} if embedded is None else {"inputs_embeds": embedded}
         states: Tensor = self.model(**given, attention_mask=valid).last_hidden_state
         return states
+
+    def _must_pad(self) -> bool:
+        """Whether attention is not ours, which alone keeps documents apart, or code is compiled,
+        which wants one shape and takes what surrounds it for constant."""
+        others = self.model.config._attn_implementation != KEYED
+        compiled = (getattr(block, "_compiled_call_impl", None) for block in self._blocks)
+        return others or torch.compiler.is_compiling() or any(c is not None for c in compiled)
 
     def _packed_states(
         self, packing: Packing, ids: Tensor | None, embedded: Tensor | None
