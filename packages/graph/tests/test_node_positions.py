@@ -63,13 +63,19 @@ def test_eigenvectors_are_pygs_up_to_sign_and_scale() -> None:
     assert (got[np.abs(got).argmax(0), np.arange(5)] > 0).all()
 
 
-def test_large_graphs_take_the_sparse_way_to_the_same_vectors(
+def test_large_graphs_take_the_sparse_way_to_the_same_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    edges = both_ways(connected(2, 60))
-    dense = laplacian_positions(edges, 60, width=4)
+    joined = nx.disjoint_union(connected(2, 60), nx.cycle_graph(9))
+    joined.add_node(69)
+    edges = both_ways(joined)
+    returns = return_probabilities(edges, 70, steps=5)
+    dense = laplacian_positions(edges, 70, width=4)
+    monkeypatch.setattr("ssl_graph.positions._SMALL", 0)
+    np.testing.assert_allclose(return_probabilities(edges, 70, steps=5), returns, atol=1e-6)
+    np.testing.assert_allclose(laplacian_positions(edges, 70, width=4)[:60], dense[:60], atol=1e-5)
     monkeypatch.setattr("ssl_graph.positions._DENSE", 10)
-    np.testing.assert_allclose(laplacian_positions(edges, 60, width=4), dense, atol=1e-4)
+    np.testing.assert_allclose(laplacian_positions(edges, 70, width=4)[:60], dense[:60], atol=1e-4)
 
 
 def test_every_component_has_encodings_of_its_own() -> None:
