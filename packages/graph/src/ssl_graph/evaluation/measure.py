@@ -5,7 +5,7 @@ Nothing is chosen on test parts, and labels of test records are looked at once, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -117,9 +117,9 @@ def measure(
     return found
 
 
-def mean(rows: Any) -> dict[str, dict[str, float]]:
-    """Mean and sample standard deviation of each number over dictionaries of numbers."""
-    listed: list[dict[str, float]] = list(rows)
+def mean(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and sample standard deviation of each number over mappings of numbers."""
+    listed = list(rows)
     table = {name: [row[name] for row in listed] for name in listed[0]}
     return {
         name: {"mean": float(np.mean(v)), "std": float(np.std(v, ddof=1)) if len(v) > 1 else 0.0}
