@@ -305,3 +305,19 @@ def test_numbers_at_places_are_those_of_the_whole_draw():
     rows, places = torch.tensor([0, 2, 2, 3]), torch.tensor([8, 0, 3, 7])
     assert torch.equal(rng.uniform_at("stream", rows, places, 5), whole[rows, places])
     assert torch.equal(rng.uniform_at("s", rows, places), rng.uniform("s", 9)[rows, places])
+
+
+def test_noise_is_standard_normal_in_both_coordinates() -> None:
+    rng = Rng.at(0, 0, torch.arange(4))
+    x = rng.noise("voxels", 50_001)
+    assert x.shape == (4, 50_001)
+    assert x.dtype == torch.float32
+    for part in (x[:, :25_001], x[:, 25_001:]):
+        assert part.mean().abs() < 0.01
+        assert (part.std() - 1).abs() < 0.01
+        assert (part.pow(4).mean() - 3).abs() < 0.1
+    halves = x[:, :25_000] * x[:, 25_001:]
+    assert halves.mean().abs() < 0.01, "the coordinates of a pair are uncorrelated"
+    assert torch.equal(x[2:], rng[2:].noise("voxels", 50_001))
+    assert rng.noise("voxels", 3, 5).shape == (4, 3, 5)
+    assert x.isfinite().all()
