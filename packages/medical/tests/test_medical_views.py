@@ -57,6 +57,23 @@ def test_identity_flips_and_turns_are_exact() -> None:
     torch.testing.assert_close(got[1], flat[1].rot90(-1, (1, 2)), rtol=0, atol=2e-6)
 
 
+def test_sampling_by_slabs_is_torchs_trilinear() -> None:
+    x = draw(5, 2, 11, 9, 13).detach().float()
+    place = RandomPlacement((0.5, 1.0), angle=60.0, flips=(0.5, 0.5, 0.5), turns=0.5).sample(
+        keys(5), (11, 9, 13), (6, 8, 7), (1.0, 1.3, 0.8)
+    )
+    far = Placement(place.centre + torch.tensor([6.0, -5.0, 9.0]), place.matrix * 1.7)
+    for where in (place, far):
+        # In float64 torch's own kernel for volumes is used.
+        exactly = Placement(where.centre.double(), where.matrix.double())
+        want = sampled(x.double(), exactly, (6, 8, 7)).float()
+        torch.testing.assert_close(sampled(x, where, (6, 8, 7)), want, rtol=0, atol=1e-4)
+        assert torch.equal(
+            sampled(x[2:3], where.rows(slice(2, 3)), (6, 8, 7)), sampled(x, where, (6, 8, 7))[2:3]
+        )
+    assert (sampled(x, far, (6, 8, 7)) == 0).float().mean() > 0.2
+
+
 def test_a_view_lies_where_its_provenance_says() -> None:
     """A block that holds its own coordinates in mm: the view must read what params claim."""
     batch = batch_of()

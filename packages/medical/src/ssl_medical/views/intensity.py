@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -18,8 +18,6 @@ from torch import Tensor
 from ssl_core.ops.geometry import check_probability
 from ssl_core.rng import Rng
 
-_CONV = {2: F.conv2d, 3: F.conv3d}
-
 
 def adjust_gamma(x: Tensor, gamma: Tensor) -> Tensor:
     """x^gamma on each sample's own range, as MONAI's AdjustContrast."""
@@ -27,34 +25,42 @@ def adjust_gamma(x: Tensor, gamma: Tensor) -> Tensor:
     low = flat.amin(1).view(_shape(x))
     span = (flat.amax(1).view(_shape(x)) - low).clamp(min=1e-7)
     power = gamma.view(_shape(x))
-    changed = ((x - low) / span).clamp(min=0).pow(power) * span + low
+    changed = (x - low).div_(span).clamp_(min=0).pow_(power).mul_(span).add_(low)
     return torch.where(power == 1, x, changed)
 
 
 def scale_contrast(x: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
     """(x - mean) * factor + mean + shift, the mean over the sample's channel."""
     mean = x.flatten(2).mean(2).view(*x.shape[:2], *[1] * (x.dim() - 2))
-    return (x - mean) * factor.view(_shape(x)) + mean + shift.view(_shape(x))
+    changed = (x - mean).mul_(factor.view(_shape(x)))
+    return changed.add_(mean + shift.view(_shape(x)))
 
 
 def add_noise(x: Tensor, std: Tensor, rng: Rng) -> Tensor:
     """Normal noise of deviation `std` `[B]`."""
-    noise = rng.normal("noise", x[0].numel()).view_as(x).to(x.dtype)
-    return x + std.view(_shape(x)) * noise
+    noise = rng.noise("noise", x[0].numel()).view_as(x).to(x.dtype)
+    return noise.mul_(std.view(_shape(x)).to(x.dtype)).add_(x)
 
 
 def blur(x: Tensor, sigma: Tensor, *, reach: int = 4) -> Tensor:
-    """Gaussian blur with `sigma` `[B]` voxels (0: untouched), cut at `reach`, edges repeated."""
+    """Gaussian blur with `sigma` `[B]` voxels (0: untouched), cut at `reach`, edges repeated.
+
+    Sums of shifted volumes: a convolution would pick its algorithm, and rounding, by the batch.
+    """
     axes = x.dim() - 2
-    offset = torch.arange(-reach, reach + 1, device=x.device, dtype=x.dtype)
+    offset = torch.arange(reach + 1, device=x.device, dtype=x.dtype)
     weights = torch.exp(-0.5 * (offset / sigma.to(x.dtype).clamp(min=1e-3)[:, None]) ** 2)
-    weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(x.shape[1], dim=0)
-    rows = x.reshape(1, -1, *x.shape[2:])
-    for axis in range(axes):
-        kernel = weights.view(-1, 1, *[2 * reach + 1 if a == axis else 1 for a in range(axes)])
-        pad = [reach if a == axis else 0 for a in reversed(range(axes)) for _ in (0, 1)]
-        rows = _CONV[axes](F.pad(rows, pad, mode="replicate"), kernel, groups=rows.shape[1])
-    return torch.where(sigma.view(_shape(x)) > 0, rows.view_as(x), x)
+    weights = weights / (2 * weights.sum(1, keepdim=True) - 1)  # each but the first stands twice
+    out = x
+    for axis in range(2, 2 + axes):
+        side = x.shape[axis]
+        edge = [0, 0] * (axes + 1 - axis) + [reach, reach] + [0, 0] * (axis - 2)
+        padded = F.pad(out, edge, mode="replicate")
+        out = padded.narrow(axis, reach, side) * weights[:, 0].view(_shape(x))
+        for step in range(1, reach + 1):
+            both = padded.narrow(axis, reach - step, side) + padded.narrow(axis, reach + step, side)
+            out = out.addcmul_(both, weights[:, step].view(_shape(x)))
+    return torch.where(sigma.view(_shape(x)) > 0, out, x)
 
 
 def bias_field(x: Tensor, coefficients: Tensor, *, degree: int = 3) -> Tensor:
@@ -74,9 +80,11 @@ def bias_field(x: Tensor, coefficients: Tensor, *, degree: int = 3) -> Tensor:
         terms = field.unbind(1 + axis)
         summed = terms[0].unsqueeze(1 + axis)
         for power in range(1, degree + 1):
-            summed = summed + terms[power].unsqueeze(1 + axis) * _legendre(along, power)
+            summed = torch.addcmul(
+                summed, terms[power].unsqueeze(1 + axis), _legendre(along, power)
+            )
         field = summed
-    return x * field.exp().unsqueeze(1)
+    return x * field.exp_().unsqueeze(1)
 
 
 def exponents(axes: int, degree: int) -> list[tuple[int, ...]]:
@@ -127,21 +135,39 @@ class Intensity:
         if self.bias:
             terms = len(exponents(x.dim() - 2, 3))
             drawn = rng.uniform("bias", terms, low=-0.3 * s, high=0.3 * s)
-            x = bias_field(x, drawn * rng.bernoulli("has bias", p=self.bias)[:, None])
+            on = rng.bernoulli("has bias", p=self.bias)
+            x = _where(on, x, lambda some, rows: bias_field(some, drawn[rows]))
         if self.gamma:
             power = torch.exp2(rng.uniform("gamma", low=-s, high=s))
-            x = adjust_gamma(x, torch.where(rng.bernoulli("has gamma", p=self.gamma), power, 1.0))
+            on = rng.bernoulli("has gamma", p=self.gamma)
+            x = _where(on, x, lambda some, rows: adjust_gamma(some, power[rows]))
         if self.contrast:
+            factor = 1 + rng.uniform("contrast", low=-0.25 * s, high=0.25 * s)
+            shift = rng.uniform("shift", low=-0.1 * s, high=0.1 * s)
             on = rng.bernoulli("has contrast", p=self.contrast)
-            factor = 1 + on * rng.uniform("contrast", low=-0.25 * s, high=0.25 * s)
-            x = scale_contrast(x, factor, on * rng.uniform("shift", low=-0.1 * s, high=0.1 * s))
+            x = _where(on, x, lambda some, rows: scale_contrast(some, factor[rows], shift[rows]))
         if self.blur:
+            sigma = rng.uniform("blur", low=0.3, high=0.3 + 1.2 * s)
             on = rng.bernoulli("has blur", p=self.blur)
-            x = blur(x, on * rng.uniform("blur", low=0.3, high=0.3 + 1.2 * s))
+            x = _where(on, x, lambda some, rows: blur(some, sigma[rows]))
         if self.noise:
+            level = rng.uniform("noise level", high=0.1 * s)
             on = rng.bernoulli("has noise", p=self.noise)
-            x = add_noise(x, on * rng.uniform("noise level", high=0.1 * s), rng)
+            x = _where(on, x, lambda some, rows: add_noise(some, level[rows], rng[rows]))
         return x
+
+
+def _where(on: Tensor, x: Tensor, change: Callable[[Tensor, Tensor | slice], Tensor]) -> Tensor:
+    """`x` with the samples of `on` (bool `[B]`) changed.
+
+    A CPU changes those alone; an accelerator changes all and selects, rather than wait for `on`.
+    """
+    if x.device.type != "cpu":
+        return torch.where(on.view(_shape(x)), change(x, slice(None)), x)
+    rows = on.nonzero()[:, 0]
+    if len(rows) == len(x):
+        return change(x, slice(None))
+    return x.index_copy(0, rows, change(x[rows], rows)) if len(rows) else x
 
 
 NEUTRAL = Intensity(gamma=0, contrast=0, noise=0, blur=0, bias=0)

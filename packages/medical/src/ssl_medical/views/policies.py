@@ -40,13 +40,13 @@ class Frame:
     def unit(self, data: Blocks) -> Tensor:
         """Intensities in 0..1, float32 `[B, C, *block]`, without the third axis of slices."""
         x = data.data if len(self.sides) == 3 else data.data[..., 0]
-        return x.float() / SCALE
+        return x.to(torch.float32, copy=True).mul_(1 / SCALE)
 
     def normalised(self, x: Tensor) -> Tensor:
         """(x - mean) / std of the data."""
         shape = (-1, *[1] * len(self.sides))
         mean, std = (x.new_tensor(self.spec[name]).view(shape) for name in ("mean", "std"))
-        return (x - mean) / std
+        return (x - mean).div_(std)
 
     def middle(self, batch: Batch) -> Placement:
         """The whole block, scaled to `sides`: the plain view."""
