@@ -136,6 +136,29 @@ def test_what_is_wrong_with_ones_own_is_said(mine, asked, message, tmp_path, mon
         ssl_core.pretrain(VECTORS, steps=1, out=tmp_path / "run", progress=False, **words)
 
 
+def test_a_finished_run_goes_on_with_new_data_at_the_constant_rate(tmp_path, monkeypatch):
+    """Continual pretraining: the rates are those of a run that was never cut."""
+    monkeypatch.setenv("SSL_CACHE", str(tmp_path / "cache"))
+    for seed in (0, 1):
+        (tmp_path / str(seed)).mkdir()
+        VECTORS.samples(tmp_path / str(seed), count=60, seed=seed)
+    rates = {"constant": 1e-3, "warmup": 2, "cooldown": 2}
+    settings = {"optimizer.lr": 2e-3, "optimizer.infinite": rates, "train.log_every": 1}
+    common = {"batch_size": 16, "out": tmp_path / "run", "progress": False}
+    first = ssl_core.pretrain(
+        VECTORS, data=tmp_path / "0", steps=6, settings=settings, **common
+    ).summary
+    more = {**settings, "train.allow": ["data", "steps"]}
+    run = ssl_core.pretrain(VECTORS, data=tmp_path / "1", steps=10, settings=more, **common)
+    assert run.summary["resumed_from"] == first["steps"] == 6
+    assert run.summary["steps"] == 10
+    assert run.recipe.data.path == str(tmp_path / "1")
+    found = [record["lr"] for record in run.metrics()]
+    assert found == pytest.approx([0, 1e-3, 2e-3, 1.5e-3, *[1e-3] * 6])
+    with pytest.raises(UserError, match=r"infinite\.constant"):
+        ssl_core.build_recipe(VECTORS, settings={"optimizer.infinite.constant": 1.0})
+
+
 def test_places_are_told_from_names():
     assert is_place("torch.nn:Linear")
     for name in ("hf:bert", "torchvision/resnet18", "simclr", "os:", "nowhere.at.all:Thing"):

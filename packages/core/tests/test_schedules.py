@@ -11,6 +11,7 @@ from ssl_core.schedules import (
     as_schedule,
     constant,
     cosine,
+    infinite,
     linear,
     warmup_cosine,
     warmup_multistep,
@@ -100,3 +101,40 @@ def test_numbers_are_schedules():
     assert as_schedule(2)(7, 10) == 2.0
     schedule = constant(0.1)
     assert as_schedule(schedule) is schedule
+
+
+INFINITE = {"constant": 3e-4, "warmup": 20, "cooldown": 80}
+
+
+def test_the_infinite_rate_equals_a_port():
+    """tight-budget-llm-adaptation's scheduler, at every one of its 400 steps."""
+    with np.load(GOLDEN.parent / "infinite_lr" / "schedule.npz") as g:
+        peak, fixed, end, warmup, cooldown, anneal, total = g[
+            "params_max_const_min_warm_cool_anneal_total"
+        ]
+        schedule = infinite(
+            peak,
+            constant=fixed,
+            warmup=int(warmup),
+            cooldown=int(cooldown),
+            anneal=int(anneal),
+            end=end,
+        )
+        got = [schedule(int(step), int(total)) for step in g["steps"]]
+        np.testing.assert_allclose(got, g["lr"], rtol=1e-12)
+
+
+def test_the_infinite_rate_joins_and_anneals_straight_in_its_logarithm():
+    rate = infinite(1.5e-3, **INFINITE, anneal=60, end=1e-6)
+    assert rate(20, 400) == pytest.approx(1.5e-3)
+    assert rate(60, 400) == pytest.approx((1.5e-3 + 3e-4) / 2)
+    assert rate(100, 400) == rate(339, 400) == rate(340, 400) == pytest.approx(3e-4)
+    steps = np.diff(np.log([rate(step, 400) for step in range(340, 401)]))
+    np.testing.assert_allclose(steps, np.log(1e-6 / 3e-4) / 60)
+    with pytest.raises(ValueError, match="end must lie"):
+        infinite(1.5e-3, **INFINITE, anneal=60)
+
+
+def test_a_cut_does_not_change_the_infinite_rate():
+    rate = infinite(1.5e-3, **INFINITE)
+    assert [rate(step, 150) for step in range(150)] == [rate(step, 10**6) for step in range(150)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Section(BaseModel):
@@ -57,6 +57,16 @@ class Data(_Section):
     """What only one domain's reader takes (text length, pixel cap...)."""
 
 
+class Infinite(_Section):
+    """A rate without a planned end: from `lr` down to `constant`, where it stays (all in steps)."""
+
+    constant: float = Field(gt=0)
+    warmup: int = Field(0, ge=0)
+    cooldown: int = Field(0, ge=0)
+    anneal: int = Field(0, ge=0)
+    """Last steps, in which the rate falls to `optimizer.end_lr`; continue from before them."""
+
+
 class Optimizer(_Section):
     """The optimiser and its schedules; rates are for `batch_size`, not per 256."""
 
@@ -70,9 +80,21 @@ class Optimizer(_Section):
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the run spent in linear warm-up."""
     end_lr: float = Field(0.0, ge=0)
+    infinite: Infinite | None = None
+    """Instead of warm-up and cosine, which must know the number of steps: see `Infinite`."""
     layer_decay: float | None = Field(None, gt=0, le=1)
     clip: float | None = Field(None, gt=0)
     """Largest global gradient norm."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Optimizer:
+        found = self.infinite
+        if found is not None:
+            if found.constant > self.lr:
+                raise ValueError(f"infinite.constant {found.constant} is above lr {self.lr}")
+            if found.anneal and not 0 < self.end_lr <= found.constant:
+                raise ValueError("infinite.anneal needs end_lr above 0, at most infinite.constant")
+        return self
 
 
 class Train(_Section):

@@ -104,6 +104,43 @@ def warmup_multistep(
     return at
 
 
+def infinite(
+    peak: float,
+    *,
+    constant: float,
+    warmup: int,
+    cooldown: int,
+    anneal: int = 0,
+    end: float = 0.0,
+    ramp: Ramp = "from_start",
+) -> Schedule:
+    """Rates that need no planned end, for training that goes on when new data comes.
+
+        step < W            peak * step / W
+        step < W + C        constant + (peak - constant) / 2 * (1 + cos(pi (step - W) / C))
+        until the annealing constant
+        last A steps        constant * (end / constant)^((step - (total - A)) / A)
+
+    with `warmup` W, `cooldown` C, `anneal` A. Without annealing a step's rate does not depend on
+    `total`, so that a run which is continued has the rates of one that was never cut. Annealing
+    makes a model to use; further training starts from before it. `end` would be reached at step
+    `total`. Singh et al. 2025 (arXiv 2503.02844). Ports disagree on the exponent's denominator; A
+    is the one that ends at `end`. Raises `ValueError` where annealing has no positive `end`.
+    """
+    if anneal and not 0 < end <= constant:
+        raise ValueError(f"annealing is geometric: end must lie in (0, {constant}], got {end}")
+    share = _SHARE[ramp]
+
+    def at(step: int, total: int) -> float:
+        if anneal and step >= total - anneal:
+            return constant * (end / constant) ** ((step - (total - anneal)) / anneal)
+        if step < warmup:
+            return peak * share(step, warmup)
+        return _half_cosine(peak, constant, (step - warmup) / max(1, cooldown))
+
+    return at
+
+
 def as_schedule(value: float | Schedule) -> Schedule:
     """A number as the constant schedule; a schedule as itself."""
     return value if callable(value) else constant(float(value))

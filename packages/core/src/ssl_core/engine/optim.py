@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from ssl_core import recipe
 from ssl_core.engine.lars import LARS
 from ssl_core.errors import UserError
-from ssl_core.schedules import as_schedule, cosine, warmup_cosine
+from ssl_core.schedules import Schedule, as_schedule, cosine, infinite, warmup_cosine
 
 _UNDECAYED = (
     "pos_embed",
@@ -173,11 +173,17 @@ def set_schedule(optimizer: Optimizer, config: recipe.Optimizer, step: int, tota
 def schedules(config: recipe.Optimizer, step: int, total: int) -> tuple[float, float]:
     """(rate, weight decay) of a step.
 
-    Linear warm-up then half a cosine to `config.end_lr`; weight decay constant or on a cosine to
-    `config.weight_decay_end`.
+    Linear warm-up then half a cosine to `config.end_lr`, or what `config.infinite` says; weight
+    decay constant or on a cosine to `config.weight_decay_end`.
     """
-    warmup = round(config.warmup * total)
-    rate = warmup_cosine(config.lr, warmup=warmup, end=config.end_lr)(step, total)
+    rate = _rate(config, total)(step, total)
     end = config.weight_decay_end
     decay = as_schedule(config.weight_decay if end is None else cosine(config.weight_decay, end))
     return rate, decay(step, total)
+
+
+def _rate(config: recipe.Optimizer, total: int) -> Schedule:
+    """The learning rate's schedule."""
+    if config.infinite is None:
+        return warmup_cosine(config.lr, warmup=round(config.warmup * total), end=config.end_lr)
+    return infinite(config.lr, end=config.end_lr, **config.infinite.model_dump())

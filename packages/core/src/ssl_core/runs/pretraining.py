@@ -129,6 +129,8 @@ def _claim_here(recipe: Recipe, out: Path | None) -> Run:
             )
         if recipe.train.allow:
             save_recipe(recipe, run.recipe_file)
+            if run.finished and recipe.train.steps > run.summary["steps"]:
+                run.summary_file.unlink()  # it goes on, perhaps on new data
         return run
     # What an attempt left that failed before its first step (a wrong option, bad data) is stale.
     shutil.rmtree(run.reader_folder, ignore_errors=True)
