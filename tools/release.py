@@ -69,6 +69,12 @@ def check_content(wheel: Path, module: str) -> None:
         problems.append("no py.typed")
     if not re.search(r"^License(-Expression)?: ", text, re.M):
         problems.append("no licence")
+    if not any(name.endswith("licenses/LICENSE") for name in names):
+        problems.append("no licence file")
+    if "Classifier: Typing :: Typed" not in text:
+        problems.append("no classifiers")
+    if f"{module}/__init__.pyi" not in names:
+        problems.append("no stub of its public names")
     if module != "ssl_core" and f"{module}/recipes/default.yaml" not in names:
         problems.append("no default recipe")
     problems += [f"{name} does not belong" for name in names if "/tests/" in name]
