@@ -4,9 +4,10 @@
 
 The first view gives the query, the second the key; `symmetric` adds the other direction
 ("v2+"). Keys enter the queue after the loss. The key encoder moves after the optimiser's step,
-where the released code moves it before the next forward: the same order of operations. Shuffled
-batch norm, which hides sub-batches of several GPUs from each other, has no object here: batch
-norm is over the batch of all replicas.
+where the released code moves it before the next forward: the same order of operations. Batch
+norm is over the batch of all replicas and is not shuffled: a query and its own key share the
+statistics of their batch, which keys of the queue do not. That tells them apart in small batches,
+and little in large ones.
 """
 
 from __future__ import annotations

@@ -103,7 +103,8 @@ def places(view: View, grid: tuple[int, ...]) -> Tensor:
         ]
         steps = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)  # [N, n]
         matrix, centre = view.params["matrix"], view.params["centre"]
-        return steps.to(matrix) @ matrix.mT + centre[:, None]
+        where: Tensor = steps.to(matrix) @ matrix.mT + centre[:, None]
+        return where
     if "boxes" not in view.params or "flip" not in view.params or len(grid) != 2:
         raise UserError(
             "places of views are matched by position: the views must tell where they lie (`boxes` "
