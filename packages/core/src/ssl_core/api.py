@@ -25,6 +25,7 @@ from ssl_core.errors import UserError
 from ssl_core.recipe import Recipe
 from ssl_core.registry import Registry
 from ssl_core.runs import config
+from ssl_core.runs.adapting import continued, guarded
 from ssl_core.runs.assessing import assess
 from ssl_core.runs.exporting import export_run
 from ssl_core.runs.folder import Run, resolve
@@ -113,6 +114,57 @@ def build_recipe(
     return config.build(
         resolve(domain), recipe, flags=_given(flags), assignments=_assignments(settings)
     )
+
+
+def adapt(
+    domain: Domain | str,
+    start: str | os.PathLike[str],
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    method: str | None = None,
+    encoder: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    guard: str = "rollback",
+    anchor: float = 0.01,
+    frozen: float = 0.1,
+    settings: Mapping[str, Any] | Iterable[str] = (),
+    source: Source | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+    track: Sequence[str] = (),
+    **flags: Any,
+) -> Run:
+    """Continues pretraining from good weights, on other data, without spoiling them.
+
+    Arguments:
+        start: a finished run, whose recipe is the default then, or a safetensors file; the encoder
+            is the run's, the one an export names, or `encoder`.
+        frozen: share of the steps in which only the new heads learn.
+        anchor: weight of the pull of the encoder towards its start (L2-SP).
+        guard: "rollback", "stop" or "off": what to do when the score, taken ten times a run, falls
+            below that of step 0.
+        flags: as of `build_recipe` (steps, batch_size, views, seed, device).
+
+    The learning rate is a tenth of the recipe's unless `settings` sets `optimizer.lr`.
+    """
+    found = resolve(domain)
+    base, chosen = continued(found, start, recipe, method=method, encoder=encoder)
+    built = build_recipe(
+        found, base, data=data, method=method, encoder=chosen, settings=settings, **flags
+    )
+    given = _assignments(settings)
+    built = guarded(
+        built,
+        os.fspath(start),
+        guard=guard,
+        anchor=anchor,
+        frozen=frozen,
+        given=[config.expanded(config.assignment(a) if isinstance(a, str) else a) for a in given],
+    )
+    target = None if out is None else Path(out)
+    watchers = [*callbacks, *progress_callbacks(progress)]
+    return train(found, built, out=target, source=source, callbacks=watchers, track=track)
 
 
 def resume(
@@ -262,6 +314,7 @@ def bound(domain: str) -> dict[str, Callable[..., Any]]:
     """The functions of this module for one domain, by name: what its package re-exports."""
     return {
         "pretrain": _with_domain(pretrain, domain),
+        "adapt": _with_domain(adapt, domain),
         "resume": resume,
         "load": load,
         "evaluate": evaluate,

@@ -67,6 +67,23 @@ class Infinite(_Section):
     """Last steps, in which the rate falls to `optimizer.end_lr`; continue from before them."""
 
 
+class Start(_Section):
+    """Weights to begin from, and what keeps training from spoiling them."""
+
+    weights: str | None = None
+    """A safetensors file or a finished run, for the encoder; None begins with random numbers."""
+    minimum: float = Field(0.9, ge=0, le=1)
+    """Share of the encoder's tensors that must be found there."""
+    frozen: float = Field(0.0, ge=0, lt=1)
+    """Share of the run in which the encoder stands still while new heads grow."""
+    anchor: float = Field(0.0, ge=0)
+    """Weight of the pull of the encoder's parameters towards their start (L2-SP)."""
+    guard: Literal["off", "stop", "rollback"] = "off"
+    """What to do when the score, taken every `evaluation.every` steps, falls below step 0's."""
+    tolerance: float = Field(0.02, ge=0)
+    """How far below step 0's the score may lie."""
+
+
 class Optimizer(_Section):
     """The optimiser and its schedules; rates are for `batch_size`, not per 256."""
 
@@ -157,6 +174,7 @@ class Recipe(_Section):
     views: Named
     encoder: Named
     method: Named
+    start: Start = Start()
     optimizer: Optimizer = Optimizer()
     train: Train = Train()
     evaluation: Evaluation = Evaluation()

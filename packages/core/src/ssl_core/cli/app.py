@@ -81,6 +81,7 @@ def command(*examples: str) -> Callable[[Callable[..., Any]], click.Command]:
         def callback(app: App, /, *, as_json: bool, debug: bool, **options: Any) -> None:
             del debug  # read where errors are reported
             logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+            logging.getLogger("ssl_core.weights").setLevel(logging.INFO)  # what was loaded
             function(app, Screen(as_json=as_json), **options)
 
         callback = click.option("--debug", is_flag=True, help="Show tracebacks of errors.")(

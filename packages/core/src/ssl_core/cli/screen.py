@@ -59,6 +59,8 @@ class Screen:
         for key, title in _RIVALS.items():
             rival = found["rivals"][key]
             rank = shown("effective_rank", rival["effective_rank"])
+            if key == "untrained" and "start" in found:
+                title = "encoder at its start"
             row = [title, shown(name, found["score"][key]), f"{rank} of {rival['dim']:.0f}"]
             rows.append(row + ([percent(rival["probe"]["accuracy"])] if probed else []))
         self.say()

@@ -1,4 +1,4 @@
-"""Commands that train: pretrain, resume, finetune."""
+"""Commands that train: pretrain, adapt, resume, finetune."""
 
 from __future__ import annotations
 
@@ -58,6 +58,42 @@ def pretrain(app: App, screen: Screen, *, profile: bool, dry_run: bool, **option
         screen.say(f"{out} is finished; this is its outcome. Give another --out to train again.")
     run = api.pretrain(app.domain, **options)
     _show(app, screen, run)
+
+
+@command(
+    "adapt runs/photos --data other/ --steps 2000",
+    "adapt dinov2.safetensors --encoder vit_small_patch14_dinov2 --data photos/",
+)
+@click.argument("start", metavar="START")
+@recipe_options
+@click.option("--out", help="Run folder; default: the next free one below runs/.")
+@click.option(
+    "--guard",
+    type=Choice(["rollback", "stop", "off"]),
+    default="rollback",
+    show_default=True,
+    help="When the score falls below the start's: take good weights back, stop, or go on.",
+)
+@click.option("--anchor", default=0.01, show_default=True, help="Pull towards the start (L2-SP).")
+@click.option(
+    "--frozen", default=0.1, show_default=True, help="Share of steps in which only heads learn."
+)
+@click.option(
+    "--track",
+    multiple=True,
+    type=Choice(["tensorboard", "wandb"]),
+    help="Also log there (needs ssl-core[tracking]); may be repeated.",
+)
+@progress_option
+def adapt(app: App, screen: Screen, *, start: str, **options: Any) -> None:
+    """Continue pretraining from START, a run or a safetensors file.
+
+    Says which tensors matched, lets new heads grow on the frozen encoder first, holds the encoder
+    near its start, and watches its score against step 0. A tenth of the recipe's learning rate.
+    """
+    from ssl_core import api
+
+    _show(app, screen, api.adapt(app.domain, start, **options))
 
 
 @command("resume runs/photos")
@@ -147,4 +183,4 @@ def _show(app: App, screen: Screen, run: Run) -> None:
     screen.result({"run": str(run.path), "report": str(run.report_file), **summary})
 
 
-COMMANDS = (pretrain, resume, finetune)
+COMMANDS = (pretrain, adapt, resume, finetune)

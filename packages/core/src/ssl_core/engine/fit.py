@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ssl_core import recipe
 from ssl_core.batch import Batch
-from ssl_core.distributed import rank
+from ssl_core.distributed import all_sum, rank
+from ssl_core.engine.anchoring import Anchor
 from ssl_core.engine.checkpoint import Checkpoints
 from ssl_core.engine.gradient_cache import GradientCache
 from ssl_core.engine.gradients import Accumulation
@@ -81,13 +82,16 @@ def fit(
     identity: Mapping[str, Any] | None = None,
     score: Callable[[nn.Module], float] | None = None,
     score_every: int | None = None,
+    start_from: recipe.Start | None = None,
+    halt: Callable[[float], bool] | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> FitResult:
     """Trains `method` for `train.steps` steps, or the rest of them where `out` holds a checkpoint.
 
     Arguments: `loader` yields `train.accumulate` micro-batches a step; `identity` names what must
     not change between saving and resuming; `score(backbone)` (higher is better, on held-out data)
-    is taken every `score_every` steps and decides the best checkpoint.
+    is taken every `score_every` steps and decides the best checkpoint; training ends early, after
+    saving, when `halt(score)` says so. `start_from` holds the encoder still or near its start.
 
     Raises `Preempted` after saving when a signal asked to stop, `TrainingAborted` after
     `train.max_skipped` non-finite steps in a row.
@@ -100,12 +104,15 @@ def fit(
     model = parallelize(method, train, optimizer, device)
     opt = build_optimizer(method, optimizer)
     parameters = [p for group in opt.param_groups for p in group["params"]]
+    anchor = Anchor(method.encoder, start_from or recipe.Start())
     checkpoints = Checkpoints(out / "checkpoints", keep=train.keep)
     identity = {"steps": train.steps, "batch_size": train.batch_size, "seed": train.seed} | dict(
         identity or {}
     )
     meta = checkpoints.load_newest(method, opt, identity=identity, allow=train.allow)
-    start = meta.step if meta else 0
+    start = reached = meta.step if meta else 0
+    halted = bool(halt and meta and meta.score is not None and halt(meta.score))
+    stop_step = start if halted else train.steps
     cached = train.accumulate > 1 and method.batch_coupled
     gradients = (GradientCache if cached else Accumulation)(model, method, train)
 
@@ -125,12 +132,14 @@ def fit(
         for watcher in watchers:
             watcher.on_start(start, train.steps)
         batches = iter(loader.batches(start, train.steps))
-        for step in range(start, train.steps):
+        for step in range(start, stop_step):
+            anchor.before(step, train.steps)
             set_schedule(opt, optimizer, step, train.steps)
             method.before_step(step, train.steps)
             guard.remember()
             loss, waited = gradients(batches, step)
 
+            anchor.apply(step, train.steps)
             norm = full(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
             finite = norm.isfinite()  # gradients are averaged over ranks, so all ranks agree
             if optimizer.clip is not None:
@@ -142,7 +151,7 @@ def fit(
             skips.count(finite)
             tracer.step()
 
-            done = step + 1
+            done = reached = step + 1
             window.add(loss, norm, samples=train.batch_size, waited=waited)
             last = done == train.steps
             scored = score if score_every and done % score_every == 0 else None
@@ -156,6 +165,7 @@ def fit(
                 if scored is not None:
                     held_out = record["score"] = scored(method.backbone)
                     method.train()
+                    halted = halt is not None and _any_rank(halt(held_out), device)
                 if metrics is not None:
                     record["verdict"] = judge([*metrics.records, record])
                     metrics.write(record)
@@ -164,7 +174,8 @@ def fit(
 
             asked, *written = vote.cast(int(stop.received is not None), *saver.progress)
             saver.observe(*written)
-            stopping = asked > 0
+            stopping = asked > 0 and not halted
+            last = last or halted
             if done % train.save_every == 0 or last or stopping or scored is not None:
                 saver.start(
                     done,
@@ -179,13 +190,20 @@ def fit(
                 saver.finish(vote, required=True)
             if stopping and not last:
                 raise Preempted(_stop_message(stop.received, done, train.steps))
+            if halted:
+                break
         for watcher in watchers:
-            watcher.on_end(train.steps)
+            watcher.on_end(reached)
 
     seconds = time.perf_counter() - began
-    done = train.steps - start
+    done = reached - start
     rate = done * train.batch_size / seconds if done else 0.0
-    return FitResult(train.steps, start, seconds, rate, int(skips.total), record)
+    return FitResult(reached, start, seconds, rate, int(skips.total), record)
+
+
+def _any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether any rank says yes; all ranks hear the same."""
+    return bool(all_sum(torch.tensor(float(flag), device=device)) > 0)
 
 
 def _optimiser_step(optimizer: torch.optim.Optimizer, finite: Tensor) -> None:

@@ -54,8 +54,36 @@ def load_weights(
     convert what was given (positions of another resolution). Raises `UserError` when less than
     the share `minimum` of the module's tensors was found; the module is then untouched.
     """
-    source = "weights" if isinstance(weights, Mapping) else str(weights)
-    given = dict(weights) if isinstance(weights, Mapping) else _read(Path(weights))
+    found = _matched(module, _tensors(weights), adapt)
+    return _loaded(module, found, weights, minimum)
+
+
+def load_best(encoder: nn.Module, weights: str | Path, *, minimum: float = 0.9) -> WeightReport:
+    """`load_weights` into an encoder, or into the library's network in its `model`.
+
+    Files of a library's weights use that library's names, and exports use ours: whichever fits
+    more tensors is taken. An encoder's `adapt_weights` may convert what was given.
+    """
+    given = _tensors(weights)
+    adapt = getattr(encoder, "adapt_weights", None)
+    inner = getattr(encoder, "model", None)
+    choices = [(encoder, None if isinstance(inner, nn.Module) else adapt)]
+    if isinstance(inner, nn.Module):
+        choices.append((inner, adapt))
+    found = [(module, _matched(module, given, convert)) for module, convert in choices]
+    module, best = max(found, key=lambda choice: choice[1][0].share)
+    return _loaded(module, best, weights, minimum)
+
+
+Found = tuple[WeightReport, dict[str, Tensor]]
+
+
+def _tensors(weights: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return dict(weights) if isinstance(weights, Mapping) else _read(Path(weights))
+
+
+def _matched(module: nn.Module, given: dict[str, Tensor], adapt: Adapt | None) -> Found:
+    """What of `given` fits `module`, and those tensors."""
     own = module.state_dict()
     given = max(_unwrapped(given), key=lambda names: sum(name in own for name in names))
     given = given if adapt is None else adapt(given)
@@ -66,12 +94,23 @@ def load_weights(
         mismatched=[name for name in own if name in given and name not in matched],
         unused=[name for name in given if name not in own],
     )
+    return report, {name: given[name] for name in matched}
+
+
+def _loaded(
+    module: nn.Module,
+    found: Found,
+    weights: str | Path | Mapping[str, Tensor],
+    minimum: float,
+) -> WeightReport:
+    report, tensors = found
     if report.share < minimum:
+        source = "weights" if isinstance(weights, Mapping) else str(weights)
         raise UserError(
             f"weights: {source} does not fit {type(module).__name__}: {report}. "
             f"At least {minimum:.0%} must match; choose the encoder the weights were made with"
         )
-    module.load_state_dict({name: given[name] for name in matched}, strict=False)
+    module.load_state_dict(tensors, strict=False)
     return report
 
 

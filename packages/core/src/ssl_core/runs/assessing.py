@@ -54,6 +54,7 @@ def assess(
             rivals["trained"],
             *(measure(evaluator, rival, probe=probe) for rival in rivals.values()),
         ),
+        **({"start": {"weights": run.recipe.start.weights}} if run.start_file.is_file() else {}),
         "corrupt": len(evaluator.corrupt),
         "versions": versions(domain.package.replace("_", "-"), *domain.libraries),
     }
@@ -111,7 +112,7 @@ def rivals_of(
         data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
     split = split_data(domain, data, source)
     model = load_model(run, domain, device=device)
-    parts = build_parts(domain, recipe, model.reader, training=False)
+    parts = build_parts(domain, recipe, model.reader, training=False, start=run.start_file)
     encoders = {"untrained": parts.method.backbone.to(device), "trained": model.encoder}
 
     def evaluator() -> Evaluator:

@@ -9,6 +9,7 @@ model.safetensors   the trained backbone
 corrupt.jsonl       records that could not be read, when there were any
 baselines.json      what raw input and the untrained encoder reach
 summary.json        the outcome
+start.safetensors   weights the run began from, where it did not begin with random numbers
 pictures/           views of held-out records, what was hidden of them and predicted
 gallery/            held-out records as points: places, neighbours, small pictures or words
 report.html         the outcome, to look at
@@ -85,6 +86,10 @@ class Run:
     @property
     def weights(self) -> Path:
         return self.path / "model.safetensors"
+
+    @property
+    def start_file(self) -> Path:
+        return self.path / "start.safetensors"
 
     @property
     def corrupt_file(self) -> Path:

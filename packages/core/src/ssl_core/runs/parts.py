@@ -21,6 +21,7 @@ from ssl_core.domain import Domain
 from ssl_core.errors import UserError
 from ssl_core.files import atomic_folder
 from ssl_core.methods.base import Method
+from ssl_core.networks.weights import load_best
 from ssl_core.recipe import Data, Named, Recipe, named
 from ssl_core.registry import Registry, is_place
 from ssl_core.rng import key_of
@@ -143,7 +144,13 @@ class Parts:
 
 
 def build_parts(
-    domain: Domain, recipe: Recipe, reader: Reader, *, training: bool = True, records: int = 1
+    domain: Domain,
+    recipe: Recipe,
+    reader: Reader,
+    *,
+    training: bool = True,
+    records: int = 1,
+    start: Path | None = None,
 ) -> Parts:
     """Views, encoder and method; a pure function of the recipe and the reader's facts.
 
@@ -152,14 +159,20 @@ def build_parts(
     A method option `tower` names a network of `domain.towers`, with its options, which the method
     gets built. A method option `bank: auto` becomes `records`, how many samples train.
 
-    Weights come from torch's generator started at the recipe's seed; the caller's generator is
-    left as it was. A view policy with a `spec` tells the encoder what it changes (`view_size`).
+    `start` is a file of weights for the encoder, loaded before the method sees it (a teacher is
+    a copy of it then); `encoder.weight_report` says what matched.
+
+    Other weights come from torch's generator started at the recipe's seed; the caller's generator
+    is left as it was. A view policy with a `spec` tells the encoder what it changes (`view_size`).
     """
     views = domain.create_views(recipe.views.name, reader.spec, recipe.views.options)
     spec = {**reader.spec, **getattr(views, "spec", {})}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of("initialisation", recipe.train.seed) % (1 << 63))
         encoder = _encoder(domain, recipe.encoder, spec)
+        if start is not None and start.is_file():
+            report = load_best(encoder, start, minimum=recipe.start.minimum)
+            encoder.weight_report = report  # type: ignore[assignment]
         options = recipe.method.options
         if "teacher" in options:
             place = Path(str(options["teacher"]))

@@ -33,6 +33,7 @@ from ssl_core.runs.gallery import places, write_gallery
 from ssl_core.runs.measures import measure_more
 from ssl_core.runs.parts import Parts, Split, build_parts, fitted_reader, split_data
 from ssl_core.runs.picturing import ROWS, write_pictures
+from ssl_core.runs.starting import Watch, keep_start, started, tell
 from ssl_core.runs.summary import compare, machine, measure, verdict, versions
 from ssl_core.runs.tracking import trackers
 from ssl_core.tensors import read_tensors, write_tensors
@@ -59,10 +60,17 @@ def train(
             return run
         split = split_data(domain, recipe.data, source)
         reader = _reader(domain, recipe, run, split)
-        parts = build_parts(domain, recipe, reader, records=len(split.train))
+        if rank() == 0:
+            keep_start(run, recipe)
+        barrier()
+        parts = build_parts(domain, recipe, reader, records=len(split.train), start=run.start_file)
         evaluator = make_evaluator(recipe, split, parts, device)
         main = rank() == 0
+        report = getattr(parts.encoder, "weight_report", None)
+        if main and recipe.start.weights is not None and report is not None:
+            tell(run, report)
         baselines = _baselines(run, evaluator, parts, split) if main else None
+        watch = Watch.of(recipe, evaluator, None if baselines is None else baselines.untrained)
         sinks = trackers(track, run, recipe) if main else []
         try:
             result = fit(
@@ -75,6 +83,8 @@ def train(
                 identity={"data": split.train.fingerprint()},
                 score=evaluator.score_of if recipe.evaluation.every else None,
                 score_every=recipe.evaluation.every,
+                start_from=recipe.start,
+                halt=watch,
                 callbacks=[*callbacks, *sinks],
             )
         except Preempted as stop:
@@ -82,15 +92,15 @@ def train(
             raise Preempted(f"{stop}; continue with `{command}`") from stop
         if baselines is not None:
             if recipe.train.parallel == "fsdp" and world_size() > 1:
-                parts = _whole(domain, recipe, reader, run)
-            _finish(run, recipe, parts, evaluator, baselines, result, domain)
+                parts = _whole(domain, recipe, reader, run, result.steps)
+            _finish(run, recipe, parts, evaluator, baselines, result, domain, watch)
     return run
 
 
-def _whole(domain: Domain, recipe: Recipe, reader: Reader, run: Run) -> Parts:
+def _whole(domain: Domain, recipe: Recipe, reader: Reader, run: Run, steps: int) -> Parts:
     """Networks in one piece, with the final weights: those that trained are split over ranks."""
     parts = build_parts(domain, recipe, reader)
-    newest = Checkpoints(run.checkpoints).path(recipe.train.steps)
+    newest = Checkpoints(run.checkpoints).path(steps)
     parts.method.backbone.load_state_dict(read_tensors(newest / "model.safetensors"))
     return parts
 
@@ -269,12 +279,16 @@ def _finish(
     baselines: _Baselines,
     result: FitResult,
     domain: Domain,
+    watch: Watch | None,
 ) -> None:
     """Weights, evaluation, summary, report."""
     from ssl_core.report import write_report
 
     began = time.perf_counter()
     backbone = parts.method.backbone
+    watched = None
+    if watch is not None:
+        watched = watch.settle(run, backbone, evaluator, result.steps, recipe.train.steps)
     write_tensors(
         run.weights,
         backbone.state_dict(),
@@ -292,6 +306,7 @@ def _finish(
         "samples_per_second": result.samples_per_second or _logged_rate(run),
         "wall_seconds": result.wall_seconds,
         **compare(evaluator, trained, baselines.raw, baselines.untrained, measured),
+        **started(run, recipe, watched),
         "skipped": result.skipped,
         "health": judge(run.metrics()),
         "corrupt": len(run.corrupt()),
@@ -306,6 +321,8 @@ def _finish(
     }
     summary["more"] = measure_more(run, domain, evaluator.device, recipe.evaluation.more)
     words = [found["words"] for found in summary["more"].values() if "words" in found]
+    if watched is not None:
+        words.insert(0, watched["words"])
     summary["verdict"] = " ".join([verdict(summary), *words])
     rows = evaluator.few(ROWS)
     if rows is not None:

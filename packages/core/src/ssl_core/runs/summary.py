@@ -73,9 +73,11 @@ def verdict(summary: Mapping[str, Any]) -> str:
 def _comparison(summary: Mapping[str, Any]) -> str:
     score, n = summary["score"], summary["queries"]
     raw, untrained, trained = (_number(score[key]) for key in ("raw", "untrained", "trained"))
-    best, name = max((raw, "raw input"), (untrained, "the untrained encoder"))
+    first = "the encoder at its start" if "start" in summary else "the untrained encoder"
+    best, name = max((raw, "raw input"), (untrained, first))
     words = f"{SCORE_WORDS[score['name']]} {percent(trained)}"
-    against = f"{percent(untrained)} untrained and {percent(raw)} for raw input ({n} held out)."
+    state = "at the start" if "start" in summary else "untrained"
+    against = f"{percent(untrained)} {state} and {percent(raw)} for raw input ({n} held out)."
     # Two standard errors of the difference of two proportions on n records.
     noise = 2 * math.sqrt((trained * (1 - trained) + best * (1 - best)) / max(1, n))
     if abs(trained - best) <= noise:

@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 
 from ssl_core.errors import unknown
-from ssl_core.networks.weights import load_weights
+from ssl_core.networks.weights import load_best
 from ssl_core.registry import Registry
 from ssl_vision.encoders import ENCODERS
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("ssl_core.weights")
 
 
 def create_encoder(
@@ -32,10 +32,7 @@ def create_encoder(
     """
     encoder = _build(name, spec, options)
     if weights is not None:
-        # Library models sit in `model`, and files of their weights use the library's names.
-        inner = encoder if name in ENCODERS else encoder.get_submodule("model")
-        adapt = getattr(encoder, "adapt_weights", None)
-        report = load_weights(inner, weights, adapt=adapt)
+        report = load_best(encoder, weights)
         encoder.weight_report = report  # type: ignore[assignment]
         _log.info("weights %s: %s", weights, report)
     return encoder
