@@ -13,6 +13,13 @@ from pathlib import Path
 from typing import Any
 
 
+def cache_folder() -> Path:
+    """Where embedded data and indices are kept: $SSL_CACHE, or the user's cache folder."""
+    if "SSL_CACHE" in os.environ:
+        return Path(os.environ["SSL_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ssl"
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `path`; what is written there replaces `path` on leaving.

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ssl_core.errors import CorruptSample
 from ssl_vision import formats, tiff
+from ssl_vision.dicom import read_slice
 
 MAX_PIXELS = 64_000_000
 """Default cap on height x width: above any camera, far below what exhausts memory."""
@@ -96,6 +97,10 @@ def _decode_bytes(data: bytes, max_pixels: int, keep_alpha: bool) -> Tensor:
             return _from_array(kept, max_pixels, channels_first=False)
     elif kind == "NPY":
         return _from_array(_load_npy(data, max_pixels), max_pixels)
+    elif kind == "DICOM":
+        return _from_array(
+            read_slice(data, max_pixels=max_pixels), max_pixels, channels_first=False
+        )
     return _from_file_by_pillow(kind, data, max_pixels, keep_alpha)
 
 

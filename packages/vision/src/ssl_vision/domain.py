@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -129,7 +130,9 @@ class VisionDomain(Domain):
         found = {
             name: bool(features.check(name)) for name in ("webp", "libtiff", "jpg_2000", "avif")
         }
+        dicom = "pydicom" if importlib.util.find_spec("pydicom") is not None else "missing"
         return {
+            "DICOM": dicom,
             "JPEG": "torchvision" if fast_decoder("JPEG") is not None else "Pillow",
             **{
                 name: "Pillow" if has else "missing; pip install --upgrade pillow"

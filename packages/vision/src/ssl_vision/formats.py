@@ -24,6 +24,7 @@ SUFFIXES = (
     ".ppm",
     ".pgm",
     ".npy",
+    ".dcm",
 )
 """File names read as images."""
 
@@ -41,6 +42,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"P5", "PPM"),
     (0, b"P6", "PPM"),
     (0, b"BM", "BMP"),
+    (128, b"DICM", "DICOM"),
 )
 
 # Start-of-frame markers: every Cn but DHT (C4), JPG (C8) and DAC (CC).

@@ -22,6 +22,8 @@ class Listing:
     names: list[str] = field(default_factory=list)
     folders: int = 0
     others: Counter[str] = field(default_factory=Counter)
+    stamps: list[tuple[str, int]] = field(default_factory=list)
+    """Every folder, relative to the root, with its time of last change in nanoseconds."""
 
 
 def normalised(suffixes: Sequence[str]) -> tuple[str, ...]:
@@ -68,6 +70,7 @@ def _walk(
                 "make it readable or move it away"
             ) from error
         found.folders += 1
+        found.stamps.append((prefix, status.st_mtime_ns))
         stack += inner
         links += linked
     return links
@@ -101,7 +104,9 @@ def read_folder(path: Path, suffixes: Sequence[str]) -> FileSource:
     Classes are the sub-folders, where there are at least two; `train/` beside `val/` or `test/`
     become splits. Raises `UserError` when nothing is found.
     """
-    listing = list_folder(os.fspath(path), suffixes)
+    from ssl_core.data.listing import listed
+
+    listing = listed(os.fspath(path), suffixes)
     if not listing.names:
         raise UserError(f"data: {path} {describe_empty(listing, suffixes)}")
     labels, classes, splits = from_paths(listing.names)

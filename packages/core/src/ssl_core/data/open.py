@@ -13,6 +13,7 @@ from ssl_core.data.arrays import read_arrays
 from ssl_core.data.files import FileSource, read_list
 from ssl_core.data.folder import describe_empty, list_folder, normalised, read_folder
 from ssl_core.data.hub import is_saved_dataset, open_hub
+from ssl_core.data.listing import listed
 from ssl_core.data.manifest import read_manifest
 from ssl_core.data.subset import limited
 from ssl_core.data.tar import expand_braces, open_tars
@@ -95,6 +96,9 @@ def _guess(text: str, suffixes: tuple[str, ...]) -> str:
 
 def _guess_folder(path: Path, suffixes: tuple[str, ...]) -> str:
     """A folder of samples, unless it holds shards and no samples."""
+    # A folder that holds samples is walked once, by the listing that is kept.
+    if listed(os.fspath(path), suffixes).names:
+        return "folder"
     listing = list_folder(os.fspath(path), (*suffixes, ".tar"))
     shards = [name for name in listing.names if name.lower().endswith(".tar")]
     if not listing.names:

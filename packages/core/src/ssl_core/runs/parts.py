@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,20 +18,13 @@ from ssl_core.batch import Reader, Source
 from ssl_core.data.subset import Subset
 from ssl_core.domain import Domain
 from ssl_core.errors import UserError
-from ssl_core.files import atomic_folder
+from ssl_core.files import atomic_folder, cache_folder
 from ssl_core.methods.base import Method
 from ssl_core.networks.weights import load_best
 from ssl_core.recipe import Data, Named, Recipe, named
 from ssl_core.registry import Registry, is_place
 from ssl_core.rng import key_of
 from ssl_core.views import ViewPolicy
-
-
-def cache_folder() -> Path:
-    """Where embedded data and indices are kept: $SSL_CACHE, or the user's cache folder."""
-    if "SSL_CACHE" in os.environ:
-        return Path(os.environ["SSL_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "ssl"
 
 
 def embedded_data(domain: Domain, *, seed: int = 0) -> Path:
