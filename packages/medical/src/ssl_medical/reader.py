@@ -22,8 +22,8 @@ from ssl_core.data.reading import (
     whole_number,
 )
 from ssl_core.errors import CorruptSample, UserError
+from ssl_core.files import cache_folder
 from ssl_core.rng import generator
-from ssl_core.runs.parts import cache_folder
 from ssl_medical.blocks import Block, Blocks
 from ssl_medical.bricks import Bricks, cut, stored
 from ssl_medical.files.open import read_volume

@@ -13,7 +13,7 @@ import torch
 
 from ssl_core.domain import Domain
 from ssl_core.environment import available_cores
-from ssl_core.runs.parts import cache_folder
+from ssl_core.files import cache_folder
 from ssl_core.runs.summary import versions
 
 _LOW_DISK = 2 * 1024**3

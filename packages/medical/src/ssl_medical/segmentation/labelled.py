@@ -16,8 +16,8 @@ from ssl_core.batch import Batch, Record, Source
 from ssl_core.data import Subset
 from ssl_core.data.heads import beside, head_of
 from ssl_core.errors import CorruptSample, UserError
+from ssl_core.files import cache_folder
 from ssl_core.rng import Rng
-from ssl_core.runs.parts import cache_folder
 from ssl_core.views import View
 from ssl_medical.blocks import Block, Blocks
 from ssl_medical.bricks import Bricks, cut, stored

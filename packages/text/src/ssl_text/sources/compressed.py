@@ -16,8 +16,7 @@ from typing import IO, Any
 
 from ssl_core.data.heads import digest
 from ssl_core.errors import UserError
-from ssl_core.files import atomic_path
-from ssl_core.runs.parts import cache_folder
+from ssl_core.files import atomic_path, cache_folder
 
 PACKED = (".gz", ".zst")
 _CHUNK = 1 << 20

@@ -26,8 +26,7 @@ from ssl_core.batch import Decoded, Reader, Record, Source
 from ssl_core.data.fetch import spec_digest
 from ssl_core.data.heads import digest, head_of
 from ssl_core.errors import CorruptSample, SSLError
-from ssl_core.files import atomic_folder, read_json, write_json
-from ssl_core.runs.parts import cache_folder
+from ssl_core.files import atomic_folder, cache_folder, read_json, write_json
 from ssl_text.options import TextOptions
 from ssl_text.reader import TextReader
 
