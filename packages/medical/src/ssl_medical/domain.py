@@ -33,6 +33,7 @@ class MedicalDomain(Domain):
         "evaluation.more",
         {"few_label_dice": "ssl_medical.segmentation.few_labels:few_label_dice"},
     )
+    exporters = Registry("format", {"monai": "ssl_medical.bundle:export_bundle"})
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(
@@ -83,6 +84,26 @@ class MedicalDomain(Domain):
             "DICOM series": f"pydicom {version('pydicom')}",
             "compressed DICOM": ", ".join(known) or "none; pip install 'pylibjpeg[all]'",
         }
+
+    def example(self, spec: Mapping[str, Any]) -> Any:
+        """Two blocks of noise `[2, C, *sides]`, as normalised voxels."""
+        import torch
+
+        from ssl_core.rng import generator
+
+        sides = spec.get("view_sides", spec["block"][: int(spec["axes"])])
+        shape = (2, int(spec["channels"]), *(int(side) for side in sides))
+        return torch.from_numpy(generator("export example").standard_normal(shape, "float32"))
+
+    def loading(self, format: str, path: Path) -> str | None:
+        """How MONAI runs a bundle; the rest is the core's to say."""
+        if format != "monai":
+            return None
+        return (
+            "from monai.bundle import run\n\n"
+            f'run(config_file="{path.name}/configs/inference.json", bundle_root="{path.name}",\n'
+            '    scans=["scan.nii.gz"], out="vectors.npy")'
+        )
 
     def draw(self, data: Any, spec: Mapping[str, Any]) -> list[Any]:
         """The three middle planes of every block side by side; the first channel."""
