@@ -17,3 +17,10 @@ torch.set_num_threads(1)
 def _fixed_initialisation() -> None:
     """Networks are initialised from torch's global generator; every test starts it anew."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test outlives a power cut: files are not forced to the disk, which may take a second
+    each where others write too. Jobs that tests start as processes of their own do it."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
