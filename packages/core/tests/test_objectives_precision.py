@@ -157,4 +157,4 @@ def test_importing_objectives_pulls_in_only_torch():
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "['distributed', 'objectives'] []"
+    assert done.stdout.strip() == "['distributed', 'objectives', 'rng', 'surface'] []"
