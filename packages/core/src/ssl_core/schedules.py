@@ -133,7 +133,7 @@ def infinite(
 
     def at(step: int, total: int) -> float:
         if anneal and step >= total - anneal:
-            return constant * (end / constant) ** ((step - (total - anneal)) / anneal)
+            return float(constant * (end / constant) ** ((step - (total - anneal)) / anneal))
         if step < warmup:
             return peak * share(step, warmup)
         return _half_cosine(peak, constant, (step - warmup) / max(1, cooldown))
