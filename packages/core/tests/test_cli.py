@@ -258,7 +258,7 @@ def test_list_inspect_doctor_bench(tmp_path: Path) -> None:
 def test_every_command_has_help_and_json() -> None:
     names = (
         "pretrain adapt resume evaluate finetune embed export report inspect samples list doctor "
-        "bench pack verify watch completion"
+        "bench pack verify watch completion plan"
     )
     assert sorted(main.commands.commands) == sorted(names.split())
     for name in names.split():

@@ -167,6 +167,25 @@ def adapt(
     return train(found, built, out=target, source=source, callbacks=watchers, track=track)
 
 
+def plan(
+    domain: Domain | str,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    gpus: int = 1,
+    gpu: str = "auto",
+    **options: Any,
+) -> dict[str, Any]:
+    """Memory, FLOPs and time of a training step on `gpus` devices of a kind, without training.
+
+    Arguments: `gpu` is "cpu", "auto" (what this machine has) or a name in `runs.hardware`; the
+    rest is what `build_recipe` takes. Returns what `ssl-<domain> plan --json` prints.
+    """
+    from ssl_core.runs.planning import plan as planned
+
+    found = resolve(domain)
+    return planned(found, build_recipe(found, recipe, **options), gpus=gpus, gpu=gpu)
+
+
 def resume(
     run: RunLike,
     *,
@@ -320,6 +339,7 @@ def bound(domain: str) -> dict[str, Callable[..., Any]]:
         "evaluate": evaluate,
         "finetune": finetune,
         "export": export,
+        "plan": _with_domain(plan, domain),
         "build_recipe": _with_domain(build_recipe, domain),
     }
 

@@ -6,7 +6,17 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-API = ("adapt", "build_recipe", "evaluate", "export", "finetune", "load", "pretrain", "resume")
+API = (
+    "adapt",
+    "build_recipe",
+    "evaluate",
+    "export",
+    "finetune",
+    "load",
+    "plan",
+    "pretrain",
+    "resume",
+)
 """The functions of `ssl_core.api` that every domain package offers."""
 
 

@@ -9,7 +9,16 @@ from typing import Any
 
 import click
 
-from ssl_core.cli import completing, looking, packing, reporting, training, using, verifying
+from ssl_core.cli import (
+    completing,
+    looking,
+    packing,
+    planning,
+    reporting,
+    training,
+    using,
+    verifying,
+)
 from ssl_core.cli.app import App
 from ssl_core.cli.screen import Screen
 from ssl_core.errors import SSLError, unknown
@@ -93,7 +102,7 @@ def command_line(domain: str, *, name: str) -> Callable[..., None]:
         context_settings={"obj": App(domain, name), "help_option_names": ["-h", "--help"]},
         no_args_is_help=True,
     )
-    groups = (training, using, reporting, looking, packing, verifying, completing)
+    groups = (training, planning, using, reporting, looking, packing, verifying, completing)
     for command in (command for group_ in groups for command in group_.COMMANDS):
         group.add_command(command)
 

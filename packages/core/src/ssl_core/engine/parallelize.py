@@ -15,7 +15,7 @@ so a checkpoint of any layout continues in any other.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -41,8 +41,18 @@ from ssl_core.networks.dropout import same_keys
 from ssl_core.networks.teacher import Teacher
 
 
+def replicate(method: Method) -> nn.Module:
+    """The method as one of many equal copies, whose gradients are averaged as they come."""
+    return DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
 def parallelize(
-    method: Method, train: recipe.Train, optimizer: recipe.Optimizer, device: torch.device
+    method: Method,
+    train: recipe.Train,
+    optimizer: recipe.Optimizer,
+    device: torch.device,
+    *,
+    replicate: Callable[[Method], nn.Module] = replicate,
 ) -> nn.Module:
     """The module to call in the training loop; the method itself is changed in place.
 
@@ -64,7 +74,7 @@ def parallelize(
             )
         return shard(method, train, device)
     convert_batchnorm(method)
-    return DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return replicate(method)
 
 
 def repeated_blocks(module: nn.Module) -> list[nn.Module]:
