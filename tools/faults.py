@@ -2,7 +2,11 @@
 
     uv run python tools/faults.py              # about 120 trials
     uv run python tools/faults.py --short      # one of each kind that needs no launcher
-    uv run python tools/faults.py --only "rank crash"
+    uv run python tools/faults.py --only "rank crash"       # one kind: killed twice, ends by itself
+    uv run python tools/faults.py --record build/faults.jsonl --minutes 3   # in goes: repeat it
+
+With `--record` every trial is written down when it ends, and the same command goes on with those
+that are missing; after `--minutes` it stops. The table then counts all that is written down.
 
 "survived" means that the same command, given again, finished the run; "identical" that SHA-256 of
 the final parameters, teacher, batch-norm statistics and optimiser moments, and of the weights
@@ -16,12 +20,14 @@ import argparse
 import functools
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -30,6 +36,9 @@ from fault_job import STEPS, write_data
 from fault_kinds import FAULTS, Fault, Trial, attempt, other_world, small_disk
 from ssl_core.engine.checkpoint import Checkpoints
 from ssl_core.tensors import read_tensors
+
+Outcome = tuple[bool, bool, str]
+"""Survived, identical, what went wrong."""
 
 
 def outcome(out: Path) -> str:
@@ -58,8 +67,8 @@ def reference(work: Path, data: Path, options: tuple[tuple[str, object], ...]) -
     return out
 
 
-def try_once(fault: Fault, number: int, work: Path, data: Path) -> tuple[bool, bool, str]:
-    """(survived, identical, what went wrong)."""
+def try_once(fault: Fault, number: int, work: Path, data: Path) -> Outcome:
+    """One trial: breaks a run, lets the same command finish it, compares."""
     whole = reference(work, data, fault.options)
     trial = Trial(work / f"{fault.name}-{number}", data, random.Random(f"{fault.name} {number}"))
     try:
@@ -88,14 +97,36 @@ def can_mount(work: Path) -> bool:
     return True
 
 
+class Record:
+    """Outcomes by (fault, number): in memory, and one JSON line each in a file, where given."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.known = path, dict[tuple[str, int], Outcome]()
+        if path is not None and path.exists():
+            for line in path.read_text().splitlines():
+                entry = json.loads(line)
+                self.known[entry["fault"], entry["trial"]] = tuple(entry["outcome"])
+
+    def add(self, fault: str, number: int, outcome: Outcome) -> None:
+        self.known[fault, number] = outcome
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                entry = {"fault": fault, "trial": number, "outcome": outcome}
+                file.write(json.dumps(entry) + "\n")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--only", default="", help="faults whose name holds this")
     parser.add_argument("--trials", type=int, help="this many of each instead")
+    parser.add_argument("--record", type=Path, help="file of outcomes to add to and count")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start no trial after")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    rows = []
+    record, end = Record(given.record), time.monotonic() + 60 * given.minutes
+    rows, missing = [], 0
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         work = Path(folder)
         write_data(work / "data")
@@ -107,8 +138,14 @@ def main() -> int:
                 print(f"{fault.name}: left out, mounting needs root", file=sys.stderr)
                 continue
             count = given.trials or (1 if given.short else fault.trials)
-            found = [try_once(fault, number, work, work / "data") for number in range(count)]
-            rows.append((fault.name, count, sum(f[0] for f in found), sum(f[1] for f in found)))
+            for number in range(count):
+                if (fault.name, number) not in record.known and time.monotonic() < end:
+                    record.add(fault.name, number, try_once(fault, number, work, work / "data"))
+            keys = [(fault.name, number) for number in range(count)]
+            found = [record.known[key] for key in keys if key in record.known]
+            missing += count - len(found)
+            survived, identical = (sum(f[i] for f in found) for i in (0, 1))
+            rows.append((fault.name, len(found), survived, identical))
             for why in sorted({f[2] for f in found if f[2]}):
                 print(f"{fault.name}: {why}", file=sys.stderr)
             if not given.json:
@@ -116,6 +153,10 @@ def main() -> int:
                     "{:38} {:4} trials {:4} survived {:4} identical".format(*rows[-1]), flush=True
                 )
     totals = [sum(row[i] for row in rows) for i in (1, 2, 3)]
+    if missing:
+        print(
+            f"{missing} trials are still to be made; give the same command again", file=sys.stderr
+        )
     if given.json:
         print(json.dumps({"rows": rows, "totals": totals}))
     else:
