@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "log_mel",
     "mean_average_precision",
+    "plan",
     "pretrain",
     "resume",
     "write_samples",
@@ -70,3 +71,12 @@ def build_recipe(
     settings: Mapping[str, Any] | Iterable[str] = (),
 ) -> Recipe:
     """See `ssl_core.api.build_recipe`."""
+
+def plan(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    gpus: int = 1,
+    gpu: str = "auto",
+    **options: Any,
+) -> dict[str, Any]:
+    """See `ssl_core.api.plan`."""

@@ -32,6 +32,7 @@ __all__ = [
     "load",
     "measure",
     "node_table",
+    "plan",
     "pretrain",
     "resume",
     "split_links",
@@ -73,3 +74,12 @@ def build_recipe(
     settings: Mapping[str, Any] | Iterable[str] = (),
 ) -> Recipe:
     """See `ssl_core.api.build_recipe`."""
+
+def plan(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    gpus: int = 1,
+    gpu: str = "auto",
+    **options: Any,
+) -> dict[str, Any]:
+    """See `ssl_core.api.plan`."""

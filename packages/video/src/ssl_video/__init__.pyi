@@ -26,6 +26,7 @@ __all__ = [
     "finetune",
     "load",
     "open_video",
+    "plan",
     "pretrain",
     "resume",
     "write_samples",
@@ -66,3 +67,12 @@ def build_recipe(
     settings: Mapping[str, Any] | Iterable[str] = (),
 ) -> Recipe:
     """See `ssl_core.api.build_recipe`."""
+
+def plan(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    gpus: int = 1,
+    gpu: str = "auto",
+    **options: Any,
+) -> dict[str, Any]:
+    """See `ssl_core.api.plan`."""

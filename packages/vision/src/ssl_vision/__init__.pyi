@@ -24,6 +24,7 @@ __all__ = [
     "export",
     "finetune",
     "load",
+    "plan",
     "pretrain",
     "resume",
     "write_samples",
@@ -64,3 +65,12 @@ def build_recipe(
     settings: Mapping[str, Any] | Iterable[str] = (),
 ) -> Recipe:
     """See `ssl_core.api.build_recipe`."""
+
+def plan(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    gpus: int = 1,
+    gpu: str = "auto",
+    **options: Any,
+) -> dict[str, Any]:
+    """See `ssl_core.api.plan`."""
