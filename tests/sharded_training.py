@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from ssl_core import recipe
 from ssl_core.batch import Batch
@@ -71,6 +72,7 @@ def train(out, job, world, rank):
     settings = {"parallel": "fsdp"} if "fsdp" in options else {}
     settings |= {"accumulate": 2} if "cache" in options else {}
     settings |= {"checkpointing": True} if "recompute" in options else {}
+    settings |= {"compile": True} if "compile" in options else {}
     settings |= {"shard": 2} if "hybrid" in options else {}
     setting = recipe.Train(steps=6, batch_size=BATCH, log_every=3, save_every=3, **settings)
     loader = Images(setting, world, rank)
@@ -80,6 +82,9 @@ def train(out, job, world, rank):
 
 def main(out, jobs, world, rank):
     torch.set_num_threads(1)
+    # The layers are what is tested; Inductor's compiler would take most of the time.
+    whole = nn.Module.compile
+    nn.Module.compile = lambda module, **options: whole(module, backend="aot_eager", **options)
     if world > 1:
         init = f"file://{out}.rendezvous"
         dist.init_process_group("gloo", init_method=init, rank=rank, world_size=world)

@@ -44,8 +44,8 @@ def assert_close(a, b):
 
 
 LAYOUTS = {
-    1: ["dino", "mae", "simclr", "simclr+recompute+cache"],
-    2: ["dino+fsdp", "mae+fsdp+recompute", "simclr+fsdp+cache"],
+    1: ["dino", "mae", "simclr", "simclr+recompute+cache", "simclr+compile"],
+    2: ["dino+fsdp", "mae+fsdp+recompute", "simclr+fsdp+cache", "mae+fsdp+compile"],
     4: ["dino+fsdp+hybrid+cache"],
 }
 

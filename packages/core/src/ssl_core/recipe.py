@@ -127,6 +127,9 @@ class Train(_Section):
     device: str = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    cuda_graphs: bool = False
+    """Compile, and replay the encoder's blocks as CUDA graphs: for networks so small that launching
+    kernels takes longer than running them. Not with fsdp or checkpointing."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Over several ranks: whole copies (ddp), or parameters split block by block (fsdp)."""
     shard: int | None = Field(None, ge=1)

@@ -79,7 +79,7 @@ def estimate(
     them. Not counted: what kernels take inside an operation, and what compiling would save.
     Raises `UserError` where the engine refuses the combination.
     """
-    train = train.model_copy(update={"compile": False})
+    train = train.model_copy(update={"compile": False, "cuda_graphs": False})
     ids, finite = torch.arange(rows), torch.tensor(True)
     with (
         warnings.catch_warnings(action="ignore"),  # what training has to say, it says then

@@ -136,6 +136,8 @@ def fit(
             anchor.before(step, train.steps)
             set_schedule(opt, optimizer, step, train.steps)
             method.before_step(step, train.steps)
+            if train.cuda_graphs:  # the memory of the step before may be written over
+                torch.compiler.cudagraph_mark_step_begin()
             guard.remember()
             loss, waited = gradients(batches, step)
 

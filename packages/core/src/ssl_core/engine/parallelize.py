@@ -41,6 +41,36 @@ from ssl_core.networks.dropout import same_keys
 from ssl_core.networks.teacher import Teacher
 
 
+def check_layout(
+    train: recipe.Train, optimizer: recipe.Optimizer, device: torch.device, *, world: int
+) -> None:
+    """Raises `UserError` for settings that do not go together, before any work."""
+    if train.parallel == "fsdp" and world > 1:
+        if optimizer.name != "adamw":
+            raise UserError(
+                f"optimizer.name: {optimizer.name} has no kernel for parameters split over ranks; "
+                "use adamw with train.parallel=fsdp, or train.parallel=ddp"
+            )
+        if world % (train.shard or world):
+            raise UserError(
+                f"train.shard: {world} ranks do not divide into groups of {train.shard}"
+            )
+    if not train.cuda_graphs:
+        return
+    if device.type != "cuda":
+        raise UserError(
+            f"train.cuda_graphs: device {device.type} has none; use train.cuda_graphs=false"
+        )
+    for other, on in (
+        ("parallel=fsdp", train.parallel == "fsdp"),
+        ("checkpointing=true", train.checkpointing),
+    ):
+        if on:  # weights that come and go, blocks that run twice: no fixed addresses to replay
+            raise UserError(
+                f"train.cuda_graphs: not together with train.{other}; choose one of them"
+            )
+
+
 def replicate(method: Method) -> nn.Module:
     """The method as one of many equal copies, whose gradients are averaged as they come."""
     return DistributedDataParallel(method, broadcast_buffers=False, gradient_as_bucket_view=True)
@@ -59,19 +89,15 @@ def parallelize(
     Call it after `method.to(device)` and before building the optimiser: sharding makes new
     parameters. Raises `UserError` for combinations that would compute something else.
     """
+    check_layout(train, optimizer, device, world=world_size())
     if train.checkpointing:
         for block in repeated_blocks(method):
             recompute(block)
-    if train.compile:
-        compile_encoder(method.encoder)
+    if train.compile or train.cuda_graphs:
+        compile_encoder(method.encoder, graphs=train.cuda_graphs)
     if world_size() == 1:
         return method
     if train.parallel == "fsdp":
-        if optimizer.name != "adamw":
-            raise UserError(
-                f"optimizer.name: {optimizer.name} has no kernel for parameters split over ranks; "
-                "use adamw with train.parallel=fsdp, or train.parallel=ddp"
-            )
         return shard(method, train, device)
     convert_batchnorm(method)
     return replicate(method)
@@ -117,17 +143,17 @@ def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[No
     return contextlib.nullcontext(), same_keys()
 
 
-def compile_encoder(encoder: nn.Module) -> None:
+def compile_encoder(encoder: nn.Module, *, graphs: bool = False) -> None:
     """Compiles an encoder in place; names of parameters stay the same.
+
+    With `graphs` what was compiled is replayed as CUDA graphs, one for each shape of input.
 
     A transformer is compiled block by block: every block shares one compiled graph, warm-up is
     short, and both `forward` and a masked method's `encode` run through it.
     """
-    blocks = repeated_blocks(encoder)
-    for block in blocks:
-        block.compile()
-    if not blocks:
-        encoder.compile()
+    options: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False} if graphs else {}
+    for part in repeated_blocks(encoder) or [encoder]:
+        part.compile(**options)
 
 
 def shard(method: Method, train: recipe.Train, device: torch.device) -> nn.Module:
@@ -135,8 +161,6 @@ def shard(method: Method, train: recipe.Train, device: torch.device) -> nn.Modul
     refuse_batch_statistics(method, "train.parallel=fsdp")
     world = world_size()
     over = train.shard or world
-    if world % over:
-        raise UserError(f"train.shard: {world} ranks do not divide into groups of {over}")
     mesh = (
         init_device_mesh(device.type, (world,), mesh_dim_names=("shard",))
         if over == world

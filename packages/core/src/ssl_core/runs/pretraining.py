@@ -22,7 +22,8 @@ from ssl_core.domain import Domain
 from ssl_core.engine.checkpoint import Checkpoints
 from ssl_core.engine.fit import Callback, FitResult, fit
 from ssl_core.engine.health import judge
-from ssl_core.engine.parallel import barrier, choose_device, process_group
+from ssl_core.engine.parallel import barrier, choose_device, launched_world, process_group
+from ssl_core.engine.parallelize import check_layout
 from ssl_core.errors import Preempted, UserError
 from ssl_core.evaluation.rivals import Evaluator
 from ssl_core.files import atomic_folder, atomic_write, read_json, to_json, write_json
@@ -54,6 +55,7 @@ def train(
     launcher every rank calls this; only rank 0 evaluates and writes.
     """
     device = choose_device(recipe.train.device)
+    check_layout(recipe.train, recipe.optimizer, device, world=launched_world())
     with process_group(device, timeout=recipe.train.stall_timeout):
         run = claim(recipe, out)
         if run.finished:
