@@ -10,7 +10,7 @@ from ssl_audio.frames import embed_frames
 from ssl_audio.probes import abx_error, detect_events, mean_average_precision
 from ssl_audio.reader import AudioReader
 from ssl_audio.samples import write_samples
-from ssl_core.api import evaluate, export, finetune, load, resume
+from ssl_core.api import adapt, evaluate, export, finetune, load, resume
 from ssl_core.batch import Source
 from ssl_core.engine.fit import Callback
 from ssl_core.recipe import Recipe
@@ -20,6 +20,7 @@ __all__ = [
     "AUDIO",
     "AudioReader",
     "abx_error",
+    "adapt",
     "build_recipe",
     "decode_audio",
     "detect_events",

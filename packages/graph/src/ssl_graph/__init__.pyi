@@ -3,7 +3,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_core.api import evaluate, export, finetune, load, resume
+from ssl_core.api import adapt, evaluate, export, finetune, load, resume
 from ssl_core.batch import Source
 from ssl_core.engine.fit import Callback
 from ssl_core.recipe import Recipe
@@ -25,6 +25,7 @@ __all__ = [
     "GraphList",
     "GraphMAE",
     "NodeSource",
+    "adapt",
     "build_recipe",
     "evaluate",
     "export",

@@ -3,7 +3,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_core.api import evaluate, export, finetune, load, resume
+from ssl_core.api import adapt, evaluate, export, finetune, load, resume
 from ssl_core.batch import Source
 from ssl_core.engine.fit import Callback
 from ssl_core.recipe import Recipe
@@ -18,6 +18,7 @@ from ssl_video.samples import write_samples
 __all__ = [
     "VIDEO",
     "VideoReader",
+    "adapt",
     "build_recipe",
     "create_encoder",
     "embed_frames",

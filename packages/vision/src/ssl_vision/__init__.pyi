@@ -3,7 +3,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_core.api import evaluate, export, finetune, load, resume
+from ssl_core.api import adapt, evaluate, export, finetune, load, resume
 from ssl_core.batch import Source
 from ssl_core.engine.fit import Callback
 from ssl_core.recipe import Recipe
@@ -17,6 +17,7 @@ from ssl_vision.samples import write_samples
 __all__ = [
     "VISION",
     "ImageReader",
+    "adapt",
     "build_recipe",
     "create_encoder",
     "decode_image",
