@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.shell_completion import ShellComplete
@@ -270,6 +272,18 @@ def test_every_command_has_help_and_json() -> None:
         assert all(line.startswith(f"  ssl-vectors {name}") for line in examples), name
 
 
+def test_examples_are_lines_the_commands_take() -> None:
+    for name, command in main.commands.commands.items():
+        for line in command.examples:
+            words = shlex.split(line.partition(">")[0].partition("|")[0])
+            assert words[0] == name
+            context = command.make_context(name, words[1:], parent=click.Context(main.commands))
+            for kind in ("method", "encoder", "recipe"):
+                asked = context.params.get(kind)
+                known = (None, "byol", "runs/first", "default")
+                assert asked in known, f"{line}: not every domain has {asked!r}"
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\n"
@@ -285,7 +299,8 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_sigterm_saves_says_how_to_go_on_and_exits_143(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_saves_says_how_to_go_on_and_exits_143(tmp_path: Path, number: int) -> None:
     out = tmp_path / "run"
     code = f"from ssl_core.cli import command_line; command_line({SPEC!r}, name='vectors')()"
     process = subprocess.Popen(
@@ -295,13 +310,13 @@ def test_sigterm_saves_says_how_to_go_on_and_exits_143(tmp_path: Path) -> None:
         text=True,
         env=os.environ.copy(),
     )
-    deadline = time.monotonic() + 50
+    deadline = time.monotonic() + 150
     while not (out / "metrics.jsonl").exists() or not (out / "metrics.jsonl").stat().st_size:
         assert time.monotonic() < deadline, "training did not start"
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=50)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=150)
     assert process.returncode == 143
     assert json.loads(stdout.splitlines()[-1])["exit_code"] == 143
     assert f"ssl-vectors resume {out}" in stderr

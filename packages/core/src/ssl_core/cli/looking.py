@@ -84,7 +84,7 @@ def samples(app: App, screen: Screen, *, folder: str, count: int | None, seed: i
     screen.result({"folder": str(path), "count": number, "seed": seed})
 
 
-@command("inspect photos/", "inspect photos.csv --limit 500")
+@command("inspect data/", "inspect data.csv --limit 500")
 @click.argument("data", type=click.Path())
 @click.option("--limit", default=2000, show_default=True, help="Decode at most this many.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="data.options.*")
@@ -136,7 +136,7 @@ def _say_doubles(screen: Screen, doubles: list[dict[str, Any]] | None) -> None:
                 screen.say(f"    {pair['keys'][0]}  {pair['keys'][1]}")
 
 
-@command("bench", "bench --data photos/ --method dino --batch-size 256")
+@command("bench", "bench --data data/ --method byol --batch-size 256")
 @recipe_options
 @click.option("--seconds", default=3.0, show_default=True, help="Time for each measurement.")
 def bench(app: App, screen: Screen, *, seconds: float, **options: Any) -> None:

@@ -10,7 +10,7 @@ from ssl_core.cli.app import App, command
 from ssl_core.cli.screen import Screen
 
 
-@command("pack photos/ packed/ --decoded", "pack photos/ shards/ --per-part 5000")
+@command("pack data/ packed/ --decoded", "pack data/ shards/ --per-part 5000")
 @click.argument("data", type=click.Path())
 @click.argument("folder", type=click.Path())
 @click.option("--decoded", is_flag=True, help="Pack decoded samples, memory-mapped, not files.")

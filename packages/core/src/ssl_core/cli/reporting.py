@@ -13,9 +13,9 @@ _PORT = 8756
 
 
 @command(
-    "report runs/photos",
+    "report runs/first",
     "report runs/simclr runs/byol --out compared.html",
-    "report runs/photos --figures figures/",
+    "report runs/first --figures figures/",
 )
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())
 @click.option(

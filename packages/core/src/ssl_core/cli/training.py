@@ -21,9 +21,9 @@ progress_option = click.option(
 
 @command(
     "pretrain",
-    "pretrain --data photos/ --out runs/photos",
-    "pretrain --data photos/ --method dino --set optimizer.lr=1e-3 --dry-run",
-    "pretrain --recipe runs/photos --seed 1 --out runs/photos-seed1",
+    "pretrain --data data/ --out runs/first",
+    "pretrain --data data/ --method byol --set optimizer.lr=1e-3 --dry-run",
+    "pretrain --recipe runs/first --seed 1 --out runs/first-seed1",
 )
 @recipe_options
 @click.option(
@@ -61,8 +61,8 @@ def pretrain(app: App, screen: Screen, *, profile: bool, dry_run: bool, **option
 
 
 @command(
-    "adapt runs/photos --data other/ --steps 2000",
-    "adapt dinov2.safetensors --encoder vit_small_patch14_dinov2 --data photos/",
+    "adapt runs/first --data other/ --steps 2000",
+    "adapt encoder.safetensors --data data/",
 )
 @click.argument("start", metavar="START")
 @recipe_options
@@ -96,7 +96,7 @@ def adapt(app: App, screen: Screen, *, start: str, **options: Any) -> None:
     _show(app, screen, api.adapt(app.domain, start, **options))
 
 
-@command("resume runs/photos")
+@command("resume runs/first")
 @run_argument
 @progress_option
 def resume(app: App, screen: Screen, *, run: str, progress: bool) -> None:
@@ -110,8 +110,8 @@ def resume(app: App, screen: Screen, *, run: str, progress: bool) -> None:
 
 
 @command(
-    "finetune runs/photos --data labelled/",
-    "finetune runs/photos --data labelled/ --labelled 100 --layer-decay 0.75",
+    "finetune runs/first --data labelled/",
+    "finetune runs/first --data labelled/ --labelled 100 --layer-decay 0.75",
 )
 @run_argument
 @click.option("--data", type=click.Path(), help="Labelled data; default: the run's own.")

@@ -13,8 +13,8 @@ from ssl_core.cli.screen import Screen
 
 
 @command(
-    "evaluate runs/photos",
-    "evaluate runs/photos --data labelled/ --few-shot 5 --few-shot 20",
+    "evaluate runs/first",
+    "evaluate runs/first --data labelled/ --few-shot 5 --few-shot 20",
 )
 @run_argument
 @click.option("--data", type=click.Path(), help="Other data of the domain; default: the run's own.")
@@ -105,8 +105,8 @@ def _say_corruptions(screen: Screen, found: Mapping[str, Any] | None) -> None:
 
 
 @command(
-    "embed runs/photos --data new/ --out vectors.npy",
-    "embed runs/photos --data new.csv --out vectors.parquet",
+    "embed runs/first --data new/ --out vectors.npy",
+    "embed runs/first --data new.csv --out vectors.parquet",
 )
 @run_argument
 @click.option("--data", required=True, type=click.Path(), help="What to embed.")
@@ -168,7 +168,7 @@ def embed(
     )
 
 
-@command("export runs/photos encoder.safetensors")
+@command("export runs/first encoder.safetensors")
 @run_argument
 @click.argument("out", type=click.Path())
 @click.option(
