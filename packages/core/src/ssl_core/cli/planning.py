@@ -13,7 +13,7 @@ from ssl_core.cli.screen import Screen
 
 @command(
     "plan --recipe default",
-    "plan --method dino --gpus 8 --gpu h100 --set train.precision=bf16",
+    "plan --method byol --gpus 8 --gpu h100 --set train.precision=bf16",
     "plan --recipe default --gpus 256 --gpu h100 --set train.parallel=fsdp",
 )
 @recipe_options
