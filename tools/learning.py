@@ -58,10 +58,11 @@ class Table:
 
     def _result(self, recipe: str, seed: int) -> Result:
         given = self.arguments
+        # Without defaults: a key that recipes get later makes no known run unknown.
         identity = {
             "recipe": self.package.build_recipe(
                 recipe, steps=given.steps, seed=seed, settings=self._settings()
-            ).model_dump(mode="json"),
+            ).model_dump(mode="json", exclude_defaults=True),
             "data_seed": given.data_seed,
             **({"data": given.data} if given.data else {}),
         }
