@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from ssl_text.tokenizer import train_tokenizer
 
+from ssl_core.data.tokenizer import train_tokenizer
 from ssl_text.domain import TEXT
 from ssl_text.reader import TextReader
 
