@@ -21,7 +21,7 @@ from ssl_core import api
 from ssl_core.surface import API
 
 ROOT = Path(__file__).resolve().parents[1]
-_BOUND = ("build_recipe", "plan", "pretrain")
+_BOUND = ("adapt", "build_recipe", "plan", "pretrain")
 """Functions of `ssl_core.api` whose first argument, the domain, a domain package fills in."""
 
 

@@ -188,10 +188,11 @@ def test_a_dry_run_shows_everything_and_trains_nothing(
     assert found["data"]["train"] > found["data"]["heldout"] > 0
     assert found["parameters"]["whole method"] > found["parameters"]["encoder"] > 0
     assert found["epochs"] == 12 * 32 / found["data"]["train"]
+    assert found["plan"]["memory"]["total"] > 0
     assert found["picture"] is None  # vectors have no look
     assert list(tmp_path.iterdir()) == []
     said = invoke("pretrain", *SHORT, "--dry-run").stdout
-    for word in ("method:\n  name: simclr", "whole method", "nothing was trained"):
+    for word in ("method:\n  name: simclr", "whole method", "a step", "nothing was trained"):
         assert word in said
 
 

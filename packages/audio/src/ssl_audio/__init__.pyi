@@ -10,7 +10,7 @@ from ssl_audio.frames import embed_frames
 from ssl_audio.probes import abx_error, detect_events, mean_average_precision
 from ssl_audio.reader import AudioReader
 from ssl_audio.samples import write_samples
-from ssl_core.api import adapt, evaluate, export, finetune, load, resume
+from ssl_core.api import evaluate, export, finetune, load, resume
 from ssl_core.batch import Source
 from ssl_core.engine.fit import Callback
 from ssl_core.recipe import Recipe
@@ -72,6 +72,26 @@ def build_recipe(
     settings: Mapping[str, Any] | Iterable[str] = (),
 ) -> Recipe:
     """See `ssl_core.api.build_recipe`."""
+
+def adapt(
+    start: str | os.PathLike[str],
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    method: str | None = None,
+    encoder: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    guard: str = "rollback",
+    anchor: float = 0.01,
+    frozen: float = 0.1,
+    settings: Mapping[str, Any] | Iterable[str] = (),
+    source: Source | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+    track: Sequence[str] = (),
+    **flags: Any,
+) -> Run:
+    """See `ssl_core.api.adapt`."""
 
 def plan(
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,

@@ -3,7 +3,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_core.api import adapt, evaluate, export, finetune, load, resume
+from ssl_core.api import evaluate, export, finetune, load, resume
 from ssl_core.batch import Source
 from ssl_core.engine.fit import Callback
 from ssl_core.recipe import Recipe
@@ -66,6 +66,26 @@ def build_recipe(
     settings: Mapping[str, Any] | Iterable[str] = (),
 ) -> Recipe:
     """See `ssl_core.api.build_recipe`."""
+
+def adapt(
+    start: str | os.PathLike[str],
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    method: str | None = None,
+    encoder: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    guard: str = "rollback",
+    anchor: float = 0.01,
+    frozen: float = 0.1,
+    settings: Mapping[str, Any] | Iterable[str] = (),
+    source: Source | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+    track: Sequence[str] = (),
+    **flags: Any,
+) -> Run:
+    """See `ssl_core.api.adapt`."""
 
 def plan(
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,

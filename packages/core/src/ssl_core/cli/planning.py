@@ -33,11 +33,12 @@ def plan(app: App, screen: Screen, *, gpus: int, gpu: str, **options: Any) -> No
     from ssl_core import api
 
     found = api.plan(app.domain, gpus=gpus, gpu=gpu, **options)
-    _show(screen, found)
+    show_plan(screen, found)
     screen.result(found)
 
 
-def _show(screen: Screen, found: Mapping[str, Any]) -> None:
+def show_plan(screen: Screen, found: Mapping[str, Any]) -> None:
+    """Prints what `runs.planning.plan` found."""
     kind, batch, memory = found["gpu"], found["batch"], found["memory"]
     screen.say(
         f"{found['method']} with {found['encoder']} on {found['gpus']} x {kind['name']}: "

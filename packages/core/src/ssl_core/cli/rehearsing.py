@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_core.cli.app import App
+from ssl_core.cli.planning import show_plan
 from ssl_core.cli.screen import Screen
 
 _PRETRAIN_ONLY = ("out", "track", "progress")
@@ -36,5 +37,7 @@ def rehearse(app: App, screen: Screen, options: Mapping[str, Any]) -> None:
             screen.say(f"  {text}")
     if found["picture"]:
         screen.say(f"\nviews drawn in {found['picture']} ({', '.join(found['captions'])})")
+    screen.say()
+    show_plan(screen, found["plan"])
     screen.say("\nnothing was trained; the same command without --dry-run does")
     screen.result(found)

@@ -15,6 +15,7 @@ from ssl_core.report.pictures import png, stacked
 from ssl_core.runs.config import to_yaml
 from ssl_core.runs.parts import build_parts, fitted_reader, split_data
 from ssl_core.runs.picturing import sketch
+from ssl_core.runs.planning import plan
 from ssl_core.runs.pretraining import count_parameters, make_evaluator
 
 _ROWS = 6
@@ -22,7 +23,8 @@ _GAP = 6
 
 
 def rehearsal(domain: Domain, recipe: Recipe, picture: Path) -> dict[str, Any]:
-    """Recipe, data, sizes of the networks; a few records' views drawn to `picture` or as `words`.
+    """Recipe, data, sizes of the networks, the plan of a step on this machine; a few records' views
+    drawn to `picture` or as `words`.
 
     Every name, option and record that training starts from is tried, on the CPU. Raises what
     training would raise.
@@ -47,6 +49,7 @@ def rehearsal(domain: Domain, recipe: Recipe, picture: Path) -> dict[str, Any]:
         "picture": str(picture) if columns else None,
         "captions": list(columns),
         "words": {caption: told for caption, (_, told) in shown.items() if told},
+        "plan": plan(domain, recipe),
     }
 
 
