@@ -182,7 +182,7 @@ def test_plain_view_is_the_centre() -> None:
 @pytest.mark.parametrize("channels", [1, 2])
 def test_other_channel_counts(channels: int) -> None:
     given = batch(6, channels)
-    for name in VIEWS:
+    for name in IMAGES:
         for view in views(name, given, spec=facts(channels)):
             assert view.data.shape[1] == channels
             assert torch.isfinite(view.data).all()
