@@ -4,7 +4,8 @@
     uv run python tools/stubs.py --check    # fail when one is out of date
 
 The packages import their public names when they are first used, which no type checker can follow.
-The stubs are made from the same tables and from the signatures in `ssl_core.api`.
+The stubs are made from the same tables; `ssl_core/bound.pyi` has the signatures of `ssl_core.api`
+with the domain filled in, once for all domains. No module of that name is ever imported.
 """
 
 from __future__ import annotations
@@ -36,6 +37,12 @@ def place_of(package: str) -> Path:
     return ROOT / "packages" / package[4:] / "src" / package / "__init__.pyi"
 
 
+def stubs() -> dict[Path, str]:
+    """Every stub's place and content."""
+    bound = place_of("ssl_core").with_name("bound.pyi")
+    return {bound: bound_functions(bound)} | {place_of(name): stub(name) for name in packages()}
+
+
 def stub(package: str) -> str:
     """The content of a package's stub."""
     places = named_places(package)
@@ -44,16 +51,12 @@ def stub(package: str) -> str:
         for name, (module, inside) in places.items()
     ]
     offered = sorted(importlib.import_module(package).__all__)
-    body = ""
     if package != "ssl_core":
-        others = [name for name in API if name not in _BOUND]
-        lines += [f"from ssl_core.api import {name}" for name in others]
-        found, body = bound_functions()
-        lines += found
+        lines += [
+            f"from ssl_core.{'bound' if name in _BOUND else 'api'} import {name}" for name in API
+        ]
     text = "\n".join(sorted(set(lines)))
-    return formatted(
-        f"{text}\n\n__all__ = {offered}\n__version__: str\n\n{body}", place_of(package)
-    )
+    return formatted(f"{text}\n\n__all__ = {offered}\n__version__: str\n", place_of(package))
 
 
 def named_places(package: str) -> dict[str, tuple[str, str]]:
@@ -66,7 +69,7 @@ def named_places(package: str) -> dict[str, tuple[str, str]]:
     return {name: (module, inside) for name, (module, _, inside) in split.items()}
 
 
-def bound_functions() -> tuple[list[str], str]:
+def bound_functions(place: Path) -> str:
     """The functions of `ssl_core.api` without their domain, and the imports their types need."""
     tree = ast.parse(inspect.getsource(api))
     written, used = [], set()
@@ -86,7 +89,7 @@ def bound_functions() -> tuple[list[str], str]:
     ]
     if any("os." in text for text in written):
         imports.append("import os")
-    return imports, "\n".join(written)
+    return formatted("\n".join([*imports, "", *written]), place)
 
 
 def formatted(text: str, place: Path) -> str:
@@ -109,8 +112,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare with what is written")
     check = parser.parse_args().check
     stale = []
-    for package in packages():
-        place, text = place_of(package), stub(package)
+    for place, text in stubs().items():
         if not place.is_file() or place.read_text() != text:
             stale.append(str(place.relative_to(ROOT)))
             if not check:
