@@ -62,6 +62,24 @@ def test_whitened_covariance_is_the_identity():
         whiten(z[:, :6])
 
 
+@pytest.mark.parametrize("scale", [1e-5, 1e3])
+def test_whitening_cannot_be_escaped_by_shrinking(scale):
+    """A fixed shrinkage outweighs small embeddings, which are then whitened no more."""
+    z = draw(40, 6)
+    torch.testing.assert_close(whiten(scale * z, eps=1e-3), whiten(z, eps=1e-3))
+    leaf = z.requires_grad_()
+    (slope,) = torch.autograd.grad(w_mse(leaf, draw(40, 6, seed=1), eps=1e-3), leaf)
+    centred = leaf - leaf.mean(0)
+    assert abs((slope * centred).sum().item()) < 1e-12, "the scale has no gradient"
+
+
+@pytest.mark.parametrize("dim", [64, 512])
+def test_fewer_rows_than_dimensions_are_whitened_in_float32(dim):
+    z = draw(16, dim).float()
+    assert torch.isfinite(whiten(z, eps=1e-5)).all()
+    assert torch.isfinite(w_mse(1e-4 * z, z)).all()
+
+
 def test_w_mse_is_its_definition():
     z0, z1, z2 = (draw(24, 4, seed=s) for s in range(3))
     order = torch.stack(

@@ -34,7 +34,7 @@ class WMSE(Method):
         dim: int = 64,
         size: int = 128,
         splits: int = 1,
-        eps: float = 1e-3,
+        eps: float = 1e-5,
     ) -> None:
         super().__init__(encoder, views)
         width: int = encoder.embed_dim  # type: ignore[assignment]

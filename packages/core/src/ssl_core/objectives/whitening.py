@@ -11,13 +11,18 @@ from torch import Tensor
 from ssl_core.distributed import gather, rank
 from ssl_core.objectives.precision import full_precision
 
+_LEAST = 1e-12
+"""Variance of embeddings that are taken for constant."""
+
 
 @full_precision
 def whiten(z: Tensor, *, eps: float = 0.0) -> Tensor:
     """Rows `[..., N, D]` with mean 0 and covariance I, by the inverse Cholesky factor.
 
-    The covariance divides by N - 1 and is shrunk to (1 - eps) cov + eps I first. N must exceed D
-    unless `eps` > 0. Gradients flow through the statistics.
+    The covariance divides by N - 1 and is shrunk to (1 - eps) cov + eps s I first, s the mean of
+    the variances (the release: 1). A share of their own size cannot be outgrown: with a fixed one
+    embeddings that shrink are no longer whitened, and collapse. N must exceed D unless `eps` > 0.
+    Gradients flow through the statistics.
     """
     count, dim = z.shape[-2:]
     if count <= dim and eps <= 0:
@@ -27,15 +32,18 @@ def whiten(z: Tensor, *, eps: float = 0.0) -> Tensor:
         )
     centred = z - z.mean(-2, keepdim=True)
     covariance = centred.mT @ centred / (count - 1)  # [..., D, D]
-    eye = torch.eye(dim, dtype=z.dtype, device=z.device)
-    factor = torch.linalg.cholesky((1 - eps) * covariance + eps * eye)
+    if eps > 0:
+        scale = covariance.diagonal(dim1=-2, dim2=-1).mean(-1).clamp(min=_LEAST)
+        eye = torch.eye(dim, dtype=z.dtype, device=z.device)
+        covariance = (1 - eps) * covariance + eps * scale[..., None, None] * eye
+    factor = torch.linalg.cholesky(covariance)
     white: Tensor = torch.linalg.solve_triangular(factor, centred.mT, upper=False).mT
     return white
 
 
 @full_precision
 def w_mse(
-    *views: Tensor, size: int | None = None, order: Tensor | None = None, eps: float = 1e-4
+    *views: Tensor, size: int | None = None, order: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
     """Mean over pairs of views of 2 - 2 cos of whitened embeddings (W-MSE: Ermolov et al. 2021).
 
