@@ -73,6 +73,36 @@ class LinearHead(Method):
         return self.task.loss(*reps)
 
 
+def fit_repeated(
+    method: Method,
+    train: Source,
+    reader: Reader,
+    recipe: recipes.Recipe,
+    settings: recipes.Train,
+    *,
+    lr: float,
+    layer_decay: float | None,
+    out: Path,
+    device: torch.device,
+    callbacks: Sequence[Callback] = (),
+) -> FitResult:
+    """Trains what is not frozen; continues in `out` when interrupted.
+
+    Few records fill a batch several times over, each time in another view.
+    """
+    rows = np.tile(np.arange(len(train)), -(-settings.batch_size // len(train)))
+    return fit(
+        method,
+        finetune_loader(Subset(train, rows), reader, recipe, settings, out, device),
+        train=settings,
+        optimizer=recipes.Optimizer(lr=lr, layer_decay=layer_decay, clip=1.0),
+        out=out,
+        device=device,
+        identity={"data": train.fingerprint(), "lr": lr, "layer_decay": layer_decay},
+        callbacks=callbacks,
+    )
+
+
 def finetune_run(
     run: Run,
     domain: Domain,

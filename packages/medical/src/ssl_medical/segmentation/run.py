@@ -15,12 +15,12 @@ from ssl_core.batch import Source
 from ssl_core.data import Subset
 from ssl_core.distributed import rank
 from ssl_core.domain import Domain
-from ssl_core.engine.fit import Callback, FitResult, fit
+from ssl_core.engine.fit import Callback, FitResult
 from ssl_core.engine.parallel import process_group
 from ssl_core.errors import UserError
 from ssl_core.files import write_json
 from ssl_core.rng import key_of
-from ssl_core.runs.finetuning import few_rows, finetune_loader, finetune_settings
+from ssl_core.runs.finetuning import few_rows, finetune_settings, fit_repeated
 from ssl_core.runs.folder import Run
 from ssl_core.runs.model import load_model
 from ssl_core.runs.parts import split_data
@@ -132,19 +132,18 @@ def trained(
         torch.manual_seed(key_of("segmentation head", seed) % (1 << 63))
         views = labelled_views(spec, window_sides(spec))
         method = Segmenter(encoder, views, classes=classes)
-    # Few scans fill a batch several times over, each time in another view.
-    rows = np.tile(np.arange(len(train)), -(-batch_size // len(train)))
-    many = Subset(train, rows)
     settings = finetune_settings(recipe, steps=steps, batch_size=batch_size)
     settings = settings.model_copy(update={"seed": seed, "log_every": max(1, steps // 5)})
-    result = fit(
+    result = fit_repeated(
         method,
-        finetune_loader(many, reader, recipe, settings, out, device),
-        train=settings,
-        optimizer=recipes.Optimizer(lr=lr, layer_decay=layer_decay, clip=1.0),
+        train,
+        reader,
+        recipe,
+        settings,
+        lr=lr,
+        layer_decay=layer_decay,
         out=out,
         device=device,
-        identity={"data": train.fingerprint(), "lr": lr, "layer_decay": layer_decay},
         callbacks=callbacks,
     )
     return method, result

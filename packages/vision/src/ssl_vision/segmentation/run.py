@@ -8,20 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ssl_core import recipe as recipes
 from ssl_core.batch import Source
 from ssl_core.data import Subset, decode_all
 from ssl_core.distributed import rank
 from ssl_core.domain import Domain
-from ssl_core.engine.fit import Callback, FitResult, fit
+from ssl_core.engine.fit import Callback, FitResult
 from ssl_core.engine.parallel import process_group
 from ssl_core.errors import UserError
 from ssl_core.files import write_json
 from ssl_core.rng import key_of
-from ssl_core.runs.finetuning import few_rows, finetune_loader, finetune_settings
+from ssl_core.runs.finetuning import few_rows, finetune_settings, fit_repeated
 from ssl_core.runs.folder import Run
 from ssl_core.runs.model import Model, load_model
 from ssl_core.runs.parts import split_data
@@ -72,18 +70,16 @@ class _Work:
     ) -> FitResult:
         """Trains what is not frozen; continues in `out` when interrupted."""
         settings = finetune_settings(self.run.recipe, steps=steps, batch_size=batch_size)
-        # Few images fill a batch several times over, each time in another view.
-        rows = np.tile(np.arange(len(self.train)), -(-batch_size // len(self.train)))
-        return fit(
+        return fit_repeated(
             method,
-            finetune_loader(
-                Subset(self.train, rows), self.reader, self.run.recipe, settings, out, self.device
-            ),
-            train=settings,
-            optimizer=recipes.Optimizer(lr=lr, layer_decay=layer_decay, clip=1.0),
+            self.train,
+            self.reader,
+            self.run.recipe,
+            settings,
+            lr=lr,
+            layer_decay=layer_decay,
             out=out,
             device=self.device,
-            identity={"data": self.train.fingerprint(), "lr": lr, "layer_decay": layer_decay},
             callbacks=callbacks,
         )
 
