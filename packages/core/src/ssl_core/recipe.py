@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -55,6 +56,12 @@ class Data(_Section):
     """Abort when a larger share of the samples seen was unreadable."""
     options: dict[str, Any] = {}
     """What only one domain's reader takes (text length, pixel cap...)."""
+
+    def at(self, path: str | os.PathLike[str] | None) -> Data:
+        """The same options for all records at another path; itself where none is given."""
+        if path is None:
+            return self
+        return self.model_copy(update={"path": str(path), "format": "auto", "limit": None})
 
 
 class Infinite(_Section):

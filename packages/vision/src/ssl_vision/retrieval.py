@@ -35,8 +35,7 @@ def caption_retrieval(
     `path` is other data with captions.
     """
     recipe, data = run.recipe, run.recipe.data
-    if path is not None:
-        data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
+    data = data.at(path)
     split = split_data(domain, data)
     reader = domain.load_reader(run.reader_folder)
     if not isinstance(reader, CaptionReader):

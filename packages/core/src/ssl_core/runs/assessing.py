@@ -108,8 +108,7 @@ def rivals_of(
     """
     recipe, device = run.recipe, torch.device(device)
     data = recipe.data
-    if path is not None:
-        data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
+    data = data.at(path)
     split = split_data(domain, data, source)
     model = load_model(run, domain, device=device)
     parts = build_parts(domain, recipe, model.reader, training=False, start=run.start_file)

@@ -124,8 +124,7 @@ def finetune_run(
     """Trains a head of `TASKS` in `out`; continues there when interrupted. See `api.finetune`."""
     recipe, kind = run.recipe, TASKS[task]
     data = recipe.data
-    if path is not None:
-        data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
+    data = data.at(path)
     with process_group(device):
         split = split_data(domain, data, source)
         told = kind.read(split.source, targets)

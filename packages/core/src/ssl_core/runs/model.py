@@ -106,9 +106,7 @@ class Model:
 
     def open(self, path: str | Path) -> Source:
         """A source of this domain, read with the run's own data options."""
-        data = self.recipe.data.model_copy(
-            update={"path": str(path), "format": "auto", "limit": None}
-        )
+        data = self.recipe.data.at(path)
         return open_data(self.domain, data)
 
     def _batches(self, inputs: Any, size: int) -> Iterable[Batch]:

@@ -60,8 +60,7 @@ def segment_run(
     if views is not None:
         raise UserError("views: segmentation makes its own views of scan and labels; leave it out")
     data = run.recipe.data
-    if path is not None:
-        data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
+    data = data.at(path)
     with process_group(device):
         split = split_data(domain, data, source)
         train, heldout = with_masks(split.train), with_masks(split.heldout)

@@ -97,8 +97,7 @@ def specificity(
     Texts are the held-out ones of this run, or those at `path`.
     """
     data = run.recipe.data
-    if path is not None:
-        data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
+    data = data.at(path)
     split = split_data(domain, data)
     texts = split.heldout if len(split.heldout) else split.train
     losses = []

@@ -102,8 +102,7 @@ def _halves(
     run: Run, domain: Domain, path: str | None, limit: int
 ) -> tuple[list[str], list[str], list[list[int]]]:
     data = run.recipe.data
-    if path is not None:
-        data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
+    data = data.at(path)
     split = split_data(domain, data)
     source = split.heldout if len(split.heldout) else split.train
     first, second = [], []

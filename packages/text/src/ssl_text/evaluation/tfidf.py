@@ -31,8 +31,7 @@ def tfidf(
     """
     recipe = run.recipe
     data = recipe.data
-    if path is not None:
-        data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
+    data = data.at(path)
     split = split_data(domain, data)
     limit = recipe.evaluation.limit
     reader = domain.load_reader(run.reader_folder)

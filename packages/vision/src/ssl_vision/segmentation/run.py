@@ -100,8 +100,7 @@ def _work(
     size: int | None = None,
 ) -> _Work:
     data = run.recipe.data
-    if path is not None:
-        data = data.model_copy(update={"path": path, "format": "auto", "limit": None})
+    data = data.at(path)
     pairs = paired_source(domain, data) if source is None else source
     split = split_data(domain, data, pairs)
     if len(split.heldout) == 0:
