@@ -30,7 +30,7 @@ from ssl_core.engine.health import judge, measure_health
 from ssl_core.engine.metrics import MetricsFile, Window
 from ssl_core.engine.optim import build_optimizer, set_schedule
 from ssl_core.engine.parallelize import parallelize
-from ssl_core.engine.precision import channels_last, numerics
+from ssl_core.engine.precision import channels_last, numerics, sound_convolutions
 from ssl_core.engine.saver import Saver
 from ssl_core.engine.shards import full
 from ssl_core.engine.signals import StopSignals
@@ -100,6 +100,7 @@ def fit(
     method.to(device)
     if train.channels_last and train.parallel != "fsdp":  # FSDP splits plain rows only
         channels_last(method)
+    sound_convolutions(method, device, train.precision)
     method.train()
     model = parallelize(method, train, optimizer, device)
     opt = build_optimizer(method, optimizer)

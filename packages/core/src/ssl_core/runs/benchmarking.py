@@ -13,7 +13,7 @@ from ssl_core.data import Loader, Stream
 from ssl_core.domain import Domain
 from ssl_core.engine.optim import build_optimizer
 from ssl_core.engine.parallel import choose_device
-from ssl_core.engine.precision import autocast
+from ssl_core.engine.precision import autocast, sound_convolutions
 from ssl_core.recipe import Recipe
 from ssl_core.rng import Rng
 from ssl_core.runs.parts import build_parts, fitted_reader, split_data
@@ -31,6 +31,7 @@ def benchmark(domain: Domain, recipe: Recipe, *, seconds: float) -> dict[str, An
     reader = fitted_reader(domain, split.train, recipe.data)
     parts = build_parts(domain, recipe, reader, records=len(split.train))
     method = parts.method.to(device).train()
+    sound_convolutions(method, device, recipe.train.precision)
     optimizer = build_optimizer(method, recipe.optimizer)
     size, seed = recipe.train.batch_size, recipe.train.seed
     loader = Loader(

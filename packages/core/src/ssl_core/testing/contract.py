@@ -16,6 +16,7 @@ from torch import Tensor
 from ssl_core.batch import Batch
 from ssl_core.data import split_holdout
 from ssl_core.domain import Domain
+from ssl_core.engine.precision import autocast, sound_convolutions
 from ssl_core.methods.base import Loss, Method, Step
 from ssl_core.recipe import Data
 from ssl_core.rng import Rng
@@ -206,7 +207,9 @@ def works_at_batch_two(contract: Contract, case: MethodCase) -> None:
 def finite_under_bf16(contract: Contract, case: MethodCase) -> None:
     """bf16 autocast gives a finite loss and finite gradients."""
     method = contract.build(case)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    cpu = torch.device("cpu")
+    sound_convolutions(method, cpu, "bf16")
+    with autocast(cpu, "bf16"):
         loss = contract.loss(method, contract.batch(range(8))).total
     loss.backward()
     assert torch.isfinite(loss), f"loss in bf16 is {loss}"
