@@ -158,7 +158,7 @@ def test_questions_about_nodes_from_the_command(
             found["links"][rival]
         )
     assert "public split" in found["nodes"]["words"]
-    assert found["clusters"]["words"].startswith("6 clusters: accuracy ")
+    assert found["clusters"]["words"].startswith("6 clusters (x 100): accuracy ")
     assert "never seen in training" in found["links"]["words"]
     assert found["nodes"]["words"] in shown.err + shown.out
 
@@ -195,6 +195,6 @@ def test_questions_about_a_collection(tmp_path: Path) -> None:
     asked = {"graphs": {"folds": 3}, "clusters": {"seeds": 1}}
     found = ssl_graph.evaluate(run, "motifs:60:2", probe=False, more=asked)["more"]
     assert set(found["graphs"]["trained"]) == {"svm", "logistic"}
-    assert "Graph classification, 3 folds: svm" in found["graphs"]["words"]
+    assert "Graph classification, 3 folds (x 100): svm" in found["graphs"]["words"]
     with pytest.raises(UserError, match="for collections use 'graphs'"):
         ssl_graph.evaluate(run, probe=False, more={"nodes": {}})

@@ -16,7 +16,7 @@ from ssl_core.runs.folder import Run
 from ssl_text.domain import TEXT
 from ssl_text.evaluation.casehold import multiple_choice, pairs, read_questions, specificity
 from ssl_text.evaluation.measures import clustering, read_beir, retrieval, sts
-from ssl_text.evaluation.rivals import ORDER, described, tf_idf
+from ssl_text.evaluation.rivals import NAMES, described, tf_idf
 from ssl_text.evaluation.tagging import first_tokens, read_tags, tagging
 from ssl_text.token_vectors import embed_tokens
 
@@ -94,8 +94,8 @@ def test_similarity_of_pairs(run, folder):
 
 def test_retrieval_of_halves_and_of_a_judged_set(run, folder):
     found = retrieval(run, TEXT, CPU, limit=20)
-    assert set(found) == {*ORDER, "words"}
-    assert all(0 <= found[name]["ndcg@10"] <= 1 for name in ORDER)
+    assert set(found) == {*NAMES, "words"}
+    assert all(0 <= found[name]["ndcg@10"] <= 1 for name in NAMES)
     place = folder / "beir"
     (place / "qrels").mkdir(parents=True)
     corpus = [{"_id": w, "title": w, "text": f"about the {w}"} for w in ANIMALS]
@@ -192,7 +192,7 @@ def test_multiple_choice_from_both_starts(run, folder):
     found = multiple_choice(run, TEXT, CPU, train=str(path), test=str(path), epochs=1)
     assert torch.equal(state, torch.get_rng_state())
     assert found["macro_f1"]["raw"] == found["macro_f1"]["tfidf"] == 1
-    assert set(found["macro_f1"]) == set(ORDER)
+    assert set(found["macro_f1"]) == set(NAMES)
     again = multiple_choice(run, TEXT, CPU, train=str(path), test=str(path), epochs=1)
     assert again == found
     table = folder / "choices.csv"

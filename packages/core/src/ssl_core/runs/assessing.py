@@ -18,9 +18,9 @@ from ssl_core.evaluation.rivals import Evaluator, Rival
 from ssl_core.files import write_json
 from ssl_core.runs.folder import Run
 from ssl_core.runs.measures import checked, measure_more
-from ssl_core.runs.model import load_model
-from ssl_core.runs.parts import Parts, Split, build_parts, split_data
+from ssl_core.runs.parts import Parts, Split, split_data
 from ssl_core.runs.pretraining import make_evaluator
+from ssl_core.runs.rivals import Rivals
 from ssl_core.runs.summary import compare, measure, verdict, versions
 
 
@@ -87,7 +87,7 @@ class Compared:
     split: Split
     parts: Parts
     evaluator: Evaluator
-    encoders: dict[str, nn.Module]
+    encoders: Mapping[str, nn.Module]
     """The untrained and the trained encoder."""
     rivals: dict[str, Rival]
     """Raw input, untrained and trained encoder, in this order."""
@@ -106,23 +106,19 @@ def rivals_of(
 
     Other data is split as the run's own was: a bank, and queries whose keys are held out.
     """
-    recipe, device = run.recipe, torch.device(device)
-    data = recipe.data
-    data = data.at(path)
+    data = run.recipe.data.at(path)
     split = split_data(domain, data, source)
-    model = load_model(run, domain, device=device)
-    parts = build_parts(domain, recipe, model.reader, training=False, start=run.start_file)
-    encoders = {"untrained": parts.method.backbone.to(device), "trained": model.encoder}
+    found = Rivals.of(run, domain, device)
 
     def evaluator() -> Evaluator:
-        return make_evaluator(recipe, split, parts, device)
+        return make_evaluator(run.recipe, split, found.parts, found.model.device)
 
     chosen = evaluator()
-    untrained, raw = chosen.embed(encoders["untrained"], raw=True)
+    untrained, raw = chosen.embed(found.encoders["untrained"], raw=True)
     assert raw is not None
-    trained, _ = chosen.embed(encoders["trained"])
+    trained, _ = chosen.embed(found.encoders["trained"])
     rivals = {"raw": raw, "untrained": untrained, "trained": trained}
-    return Compared(data.path, split, parts, chosen, encoders, rivals, evaluator)
+    return Compared(data.path, split, found.parts, chosen, found.encoders, rivals, evaluator)
 
 
 class Spoiled:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Literal
+from typing import Literal, NotRequired, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,15 @@ from ssl_core.networks.masks import Mask
 from ssl_text.tokens import TokenBatch
 
 Pooling = Literal["mean", "mean_all", "cls"]
+
+
+class Pieces(TypedDict):
+    """What an encoder has to know of the tokenizer, and how it pools."""
+
+    mask_id: int
+    special_ids: list[int]
+    pad_id: int
+    pooling: NotRequired[Pooling]
 
 
 class IdEncoder(nn.Module, ABC):
@@ -26,16 +35,15 @@ class IdEncoder(nn.Module, ABC):
     token_dim = 1
     embed_dim: int
 
-    def __init__(
-        self, *, mask_id: int, special_ids: list[int], pad_id: int, pooling: Pooling = "mean"
-    ) -> None:
+    def __init__(self, **pieces: Unpack[Pieces]) -> None:
         super().__init__()
+        pooling = pieces.get("pooling", "mean")
         if pooling not in ("mean", "mean_all", "cls"):
             raise ValueError(f'pooling must be "mean", "mean_all" or "cls", got {pooling!r}')
-        self.mask_id = mask_id
-        self.pad_id = pad_id
+        self.mask_id = pieces["mask_id"]
+        self.pad_id = pieces["pad_id"]
         self.pooling = pooling
-        self.special_ids = tuple(special_ids)
+        self.special_ids = tuple(pieces["special_ids"])
 
     @property
     @abstractmethod
@@ -89,3 +97,25 @@ class IdEncoder(nn.Module, ABC):
         weight = counted.to(states.dtype)
         weight = weight / weight.sum(1, keepdim=True).clamp_(min=1)
         return torch.einsum("bl,bld->bd", weight, states)
+
+
+class EmbeddingEncoder(IdEncoder):
+    """An encoder with an embedding of its own, of width `dim`, which is also that of its states."""
+
+    def __init__(self, vocab_size: int, *, dim: int, **pieces: Unpack[Pieces]) -> None:
+        super().__init__(**pieces)
+        self.embed_dim = dim
+        self.embedding = nn.Embedding(vocab_size, dim)
+
+    @property
+    def vocabulary(self) -> nn.Embedding:
+        return self.embedding
+
+    def states(self, tokens: Tokens, *, ids: Tensor | None, embedded: Tensor | None) -> Tensor:
+        assert tokens.valid is not None, "made by tokenize"
+        start = self.embed_ids(ids) if embedded is None else embedded  # type: ignore[arg-type]
+        return self.run(start, tokens.valid)
+
+    @abstractmethod
+    def run(self, states: Tensor, valid: Tensor) -> Tensor:
+        """States `[B, L, D]` of embeddings `[B, L, D]`; `valid` is False on padding."""

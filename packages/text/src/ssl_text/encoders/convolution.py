@@ -7,14 +7,15 @@ a document's states do not depend on how far its batch is padded.
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import Tensor, nn
 
-from ssl_core.encoder import Tokens
 from ssl_core.networks.dropout import KeyedDropout
-from ssl_text.encoders.base import IdEncoder, Pooling
+from ssl_text.encoders.base import EmbeddingEncoder, Pieces
 
 
-class ConvEncoder(IdEncoder):
+class ConvEncoder(EmbeddingEncoder):
     """`depth` blocks of width `dim` with kernels of `kernel` tokens (an odd number)."""
 
     def __init__(
@@ -26,33 +27,22 @@ class ConvEncoder(IdEncoder):
         kernel: int,
         cycle: int,
         dropout: float,
-        mask_id: int,
-        special_ids: list[int],
-        pad_id: int,
-        pooling: Pooling = "mean",
+        **pieces: Unpack[Pieces],
     ) -> None:
-        super().__init__(mask_id=mask_id, special_ids=special_ids, pad_id=pad_id, pooling=pooling)
+        super().__init__(vocab_size, dim=dim, **pieces)
         if kernel < 1 or kernel % 2 == 0 or depth < 1 or cycle < 1:
             raise ValueError(
                 f"need an odd kernel, depth >= 1 and cycle >= 1, got {kernel}, {depth}, {cycle}"
             )
-        self.embed_dim = dim
-        self.embedding = nn.Embedding(vocab_size, dim)
         self.blocks = nn.ModuleList(
             Block(dim, kernel, dilation=2 ** (number % cycle), dropout=dropout, stream=str(number))
             for number in range(depth)
         )
         self.norm = nn.LayerNorm(dim)
 
-    @property
-    def vocabulary(self) -> nn.Embedding:
-        return self.embedding
-
-    def states(self, tokens: Tokens, *, ids: Tensor | None, embedded: Tensor | None) -> Tensor:
-        assert tokens.valid is not None, "made by tokenize"
-        states = self.embed_ids(ids) if embedded is None else embedded  # type: ignore[arg-type]
+    def run(self, states: Tensor, valid: Tensor) -> Tensor:
         for block in self.blocks:
-            states = block(states, tokens.valid)
+            states = block(states, valid)
         out: Tensor = self.norm(states)
         return out
 

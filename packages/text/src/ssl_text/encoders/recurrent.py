@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Unpack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ssl_core.encoder import Tokens
 from ssl_core.networks.dropout import KeyedDropout
-from ssl_text.encoders.base import IdEncoder, Pooling
+from ssl_text.encoders.base import EmbeddingEncoder, Pieces
 
 Cell = Literal["gru", "lstm"]
 _CELLS: dict[str, type[nn.RNNBase]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
 
-class RecurrentEncoder(IdEncoder):
+class RecurrentEncoder(EmbeddingEncoder):
     """`depth` bidirectional layers of width `dim` (both directions together).
 
     Documents run without their padding (torch's packed sequences), so that the backward direction
@@ -32,18 +31,13 @@ class RecurrentEncoder(IdEncoder):
         dim: int,
         depth: int,
         dropout: float,
-        mask_id: int,
-        special_ids: list[int],
-        pad_id: int,
-        pooling: Pooling = "mean",
+        **pieces: Unpack[Pieces],
     ) -> None:
-        super().__init__(mask_id=mask_id, special_ids=special_ids, pad_id=pad_id, pooling=pooling)
+        super().__init__(vocab_size, dim=dim, **pieces)
         if cell not in _CELLS:
             raise ValueError(f"cell must be 'gru' or 'lstm', got {cell!r}")
         if dim < 2 or dim % 2 or depth < 1:
             raise ValueError(f"need an even dim and depth >= 1, got dim {dim}, depth {depth}")
-        self.embed_dim = dim
-        self.embedding = nn.Embedding(vocab_size, dim)
         self.layers = nn.ModuleList(
             _CELLS[cell](dim, dim // 2, batch_first=True, bidirectional=True) for _ in range(depth)
         )
@@ -51,14 +45,8 @@ class RecurrentEncoder(IdEncoder):
             KeyedDropout(dropout, stream=f"layer {number}") for number in range(depth)
         )
 
-    @property
-    def vocabulary(self) -> nn.Embedding:
-        return self.embedding
-
-    def states(self, tokens: Tokens, *, ids: Tensor | None, embedded: Tensor | None) -> Tensor:
-        assert tokens.valid is not None, "made by tokenize"
-        states = self.embed_ids(ids) if embedded is None else embedded  # type: ignore[arg-type]
-        lengths = tokens.valid.sum(1).cpu()
+    def run(self, states: Tensor, valid: Tensor) -> Tensor:
+        lengths = valid.sum(1).cpu()
         total = states.shape[1]
         for layer, dropout in zip(self.layers, self.dropout, strict=True):
             states = dropout(states)

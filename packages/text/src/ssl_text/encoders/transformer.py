@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from ssl_core.networks.packing import Packing, packed
 from ssl_core.rng import Rng
 from ssl_text.encoders.attention import NAME as KEYED
 from ssl_text.encoders.attention import key_attention
-from ssl_text.encoders.base import IdEncoder, Pooling
+from ssl_text.encoders.base import IdEncoder, Pieces
 from ssl_text.tokens import TokenBatch
 
 PACK_BELOW = 0.9
@@ -35,13 +35,10 @@ class TextEncoder(IdEncoder):
         self,
         model: nn.Module,
         *,
-        mask_id: int,
-        special_ids: list[int],
-        pad_id: int,
-        pooling: Pooling = "mean",
         packed: bool | None = None,
+        **pieces: Unpack[Pieces],
     ) -> None:
-        super().__init__(mask_id=mask_id, special_ids=special_ids, pad_id=pad_id, pooling=pooling)
+        super().__init__(**pieces)
         self.model = model
         self.embed_dim: int = model.config.hidden_size
         key_dropout(model)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_core.data import ArraySource, Failure
 from ssl_core.domain import Domain
-from ssl_core.errors import CorruptSample, UserError
+from ssl_core.errors import UserError
 from ssl_core.runs.folder import Run
-from ssl_core.runs.model import load_model
-from ssl_core.runs.parts import build_parts
+from ssl_core.runs.rivals import Rivals, told
 from ssl_text.reader import TextReader
 
-ORDER = ("raw", "tfidf", "untrained", "trained")
+NAMES = {
+    "raw": "bag of tokens",
+    "tfidf": "TF-IDF",
+    "untrained": "untrained",
+    "trained": "trained",
+}
+"""Rivals in the order in which they are told, and what they are called."""
 
 
 def tf_idf(bank: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
@@ -33,40 +39,30 @@ class TextRivals:
     """The two encoders of a finished run and the features they have to beat."""
 
     def __init__(self, run: Run, domain: Domain, device: torch.device) -> None:
-        model = load_model(run, domain, device=device)
-        assert isinstance(model.reader, TextReader), "the text domain's reader"
-        self.reader = model.reader
-        self.device = device
-        parts = build_parts(domain, run.recipe, model.reader, training=False)
-        untrained = parts.method.backbone.to(device).eval()
-        self.encoders: dict[str, nn.Module] = {"untrained": untrained, "trained": model.encoder}
+        self.rivals = Rivals.of(run, domain, device)
+        reader = self.rivals.model.reader
+        assert isinstance(reader, TextReader), "the text domain's reader"
+        self.reader = reader
 
-    @torch.no_grad()
-    def vectors(self, texts: Sequence[str], *, batch_size: int = 128) -> dict[str, Tensor]:
-        """Features `[N, D]` on the CPU: "raw" (bags of tokens), "untrained" and "trained"."""
-        found: dict[str, list[Tensor]] = {"raw": [], "untrained": [], "trained": []}
-        for first in range(0, len(texts), batch_size):
-            part = texts[first : first + batch_size]
-            data = self.reader.collate([self._sample(text) for text in part]).to(self.device)
-            found["raw"].append(self.reader.raw(data).cpu())
-            for name, encoder in self.encoders.items():
-                found[name].append(encoder(data).pooled.float().cpu())
-        return {name: torch.cat(rows) for name, rows in found.items()}
+    @property
+    def encoders(self) -> Mapping[str, nn.Module]:
+        """The untrained and the trained one."""
+        return self.rivals.encoders
 
-    def _sample(self, text: str) -> Tensor:
-        try:
-            return self.reader.encode(text, key=repr(text[:40]))
-        except CorruptSample as error:
-            raise UserError(str(error)) from error
+    def vectors(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Features `[N, D]` on the CPU: "raw" (bags of tokens), "untrained" and "trained".
+
+        A text without tokens raises `UserError`.
+        """
+        source = ArraySource(texts, keys=[repr(text[:40]) for text in texts])
+        found = self.rivals.features(source, batch_size=128, on_corrupt=_refuse)
+        return {name: rows.features for name, rows in found.items()}
 
 
-def described(what: str, scores: dict[str, float]) -> str:
+def _refuse(failure: Failure) -> None:
+    raise UserError(failure.reason)
+
+
+def described(what: str, scores: Mapping[str, float]) -> str:
     """The rivals' scores in a sentence for the verdict."""
-    titles = {
-        "raw": "bag of tokens",
-        "tfidf": "TF-IDF",
-        "untrained": "untrained",
-        "trained": "trained",
-    }
-    shown = [f"{titles[name]} {100 * scores[name]:.1f}" for name in ORDER if name in scores]
-    return f"{what} (x 100): {', '.join(shown)}."
+    return f"{what} (x 100): {told(scores, NAMES)}."
