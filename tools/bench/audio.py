@@ -2,8 +2,8 @@
 
     uv run python tools/bench/audio.py [--rounds 7] [--seconds 10]
 
-One thread. Features are timed clip by clip, as a data loader would call torchaudio, on the same
-waves; both results are compared first (in bins with almost no energy, float32 transforms differ).
+One thread. Features are timed clip by clip on both sides, as a data loader would call them, on the
+same waves; both results are compared first (in bins with almost no energy, float32 transforms differ).
 Views are the SimCLR policy (two segments, noise, colour, gain) against the same steps with
 torchaudio's transforms, one clip at a time. Prints milliseconds of processor time a clip (median
 over rounds) and the ratio.
@@ -111,7 +111,7 @@ def main() -> None:
         error = (log_mel(waves, config)[0] - peer(waves[0])).abs().max()
         print(f"{name}: largest difference {float(error):.1e}")
         pairs[f"{name}, {given.seconds:g} s"] = (
-            lambda config=config: log_mel(waves, config),
+            lambda config=config: [log_mel(wave[None], config) for wave in waves],
             lambda peer=peer: [peer(wave) for wave in waves],
         )
     spec = {"rate": RATE, "features": "mel64", "mels": 64, "frames": 96, "seconds": 0.96}

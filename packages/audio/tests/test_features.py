@@ -1,11 +1,14 @@
 """Log-mel features: torchaudio's numbers, released values, one recording at a time or together."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torchaudio
 
 from reference import golden
-from ssl_audio.features import PRESETS, FeatureConfig, _plan, band_centres, frame_times, log_mel
+from ssl_audio import features
+from ssl_audio.features import PRESETS, FeatureConfig, band_centres, frame_times, log_mel
 from ssl_audio.resampling import resample, stretch
 
 
@@ -61,19 +64,42 @@ def test_fbank_of_released_code() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_together_as_one_by_one(name: str) -> None:
-    """What runs on an accelerator, compared on the CPU."""
+    """What runs on an accelerator or under autograd, compared on the CPU."""
     config = PRESETS[name]
     wave = noise(3, config.samples(20))
-    pad = config.n_fft // 2
-    whole = wave
-    if config.dialect == "stft":
-        whole = torch.nn.functional.pad(wave[:, None], (pad, pad), mode="reflect")[:, 0]
-    width = config.n_fft if config.dialect == "stft" else config.window
-    batch = _plan(config, "cpu").batch(whole.unfold(1, width, config.hop))
-    floor = batch.clamp(min=config.floor) if config.dialect == "kaldi" else batch + config.floor
-    torch.testing.assert_close(floor.log(), log_mel(wave, config), atol=1e-4, rtol=0)
-    assert log_mel(wave, config).shape == (3, config.mels, 20)
-    assert torch.equal(log_mel(wave[1:2], config)[0], log_mel(wave, config)[1])
+    got = log_mel(wave, config)
+    assert got.shape == (3, config.mels, 20)
+    assert torch.equal(log_mel(wave[1:2], config)[0], got[1])
+    traced = log_mel(wave.requires_grad_(), config)
+    torch.testing.assert_close(traced, got, atol=1e-4, rtol=0)
+    traced.mean().backward()
+    assert wave.grad is not None
+    assert torch.isfinite(wave.grad).all()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_long_recordings_go_through_in_pieces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = PRESETS[name]
+    wave = noise(2, config.samples(45))
+    whole = log_mel(wave, config)
+    monkeypatch.setattr(features, "_PIECE", 16)
+    monkeypatch.setattr(features, "_kept", features._Kept())
+    torch.testing.assert_close(log_mel(wave, config), whole, atol=1e-5, rtol=0)
+
+
+def test_kept_memory_does_not_carry_over() -> None:
+    """After inference mode, after a longer recording, after other features, in another thread."""
+    config = PRESETS["mel80"]
+    wave = noise(1, config.samples(30))
+    features._kept.by_config.clear()
+    with torch.inference_mode():
+        first = log_mel(wave, config).clone()
+    for other in PRESETS.values():
+        log_mel(noise(1, other.samples(60)), other)
+    assert torch.equal(log_mel(wave, config), first)
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: log_mel(wave, config), range(8)))
+    assert all(torch.equal(one, first) for one in both)
 
 
 @pytest.mark.parametrize("name", PRESETS)
