@@ -3,7 +3,7 @@
     uv run python tools/bench/audio.py [--rounds 7] [--seconds 10]
 
 One thread. Features are timed clip by clip on both sides, as a data loader would call them, on the
-same waves; both results are compared first (in bins with almost no energy, float32 transforms differ).
+same waves; results are compared first (in bins with almost no energy, float32 transforms differ).
 Views are the SimCLR policy (two segments, noise, colour, gain) against the same steps with
 torchaudio's transforms, one clip at a time. Prints milliseconds of processor time a clip (median
 over rounds) and the ratio.
