@@ -8,6 +8,7 @@ from ssl_core.testing import CHECKS, Contract, MethodCase, paired_cases
 CNN = {"encoder": "audio_cnn", "encoder_options": {"width": 4, "dim": 16, "first_stride": 2}}
 SMALL = {"dim": 16, "depth": 2, "heads": 2}
 VIT = {"encoder": "spec_vit_nano_patch16", "encoder_options": SMALL}
+ROWS = {**VIT, "encoder_options": {**SMALL, "pool": "rows"}}
 HEAD = {"hidden": 16, "dim": 8}
 PROTOTYPES = {"hidden": 16, "bottleneck": 8, "prototypes": 24}
 DECODER = {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2}
@@ -43,18 +44,18 @@ CASES = [
     MethodCase("maskfeat", "mae", options={"mask_block": 2}, **VIT),
     MethodCase("ijepa", "mae", options=JEPA, **VIT),
     MethodCase("dino", "dino", options=PROTOTYPES, view_options={"local_views": 1}, **VIT),
-    MethodCase("mae", "mae", options=DECODER, **VIT),
+    MethodCase("mae", "mae", options=DECODER, **ROWS),
     MethodCase("simmim", "mae", options={"mask_unit": 1}, **VIT),
     MethodCase("data2vec", "mae", options=EAT, **VIT),
     MethodCase("beit", "mae", options={"mask": "random", "mask_block": 1, "levels": (4, 4)}, **VIT),
-    MethodCase("ssast", "mae", options={"mask_ratio": 0.5, "sides": (2,)}, **VIT),
+    MethodCase("ssast", "mae", options={"mask_ratio": 0.5, "sides": (2,)}, **ROWS),
     MethodCase("tera", "mae", **FRAMES),
     MethodCase("apc", "mae", **GRU),
     MethodCase("cpc", "wave", options={"steps": 2, "negatives": 4}, **CPC),
     MethodCase("wav2vec2", "wave", options=CODES, **WAVE),
     MethodCase("hubert", "wave", options={"clusters": (6, 8), "dim": 8, "layer": 1}, **WAVE),
     MethodCase("atst_frame", "frames", options=HEAD, **FRAMES),
-    MethodCase("beats", "mae", options={"codes": 32, **DECODER}, **VIT),
+    MethodCase("beats", "mae", options={"codes": 32, **DECODER}, **ROWS),
 ]
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ssl_core.errors import UserError
+from ssl_core.methods.masked import one_width
 from ssl_core.networks.dropout import dropout_keys
 from ssl_core.networks.masks import Mask
 from ssl_core.networks.transformer import Attention, Block, blocks
@@ -189,3 +190,36 @@ def test_unreadable_weights_are_named(tmp_path: Path, name: str, message: str) -
         load_weights(vit(), path)
     with pytest.raises(UserError, match="does not exist"):
         load_weights(vit(), tmp_path / "absent.safetensors")
+
+
+def test_rows_pool_each_row_of_patches_by_itself() -> None:
+    network = PatchTransformer(
+        channels=1, sides=(8, 12), patch=(4, 4), dim=8, depth=1, heads=2, pool="rows"
+    )
+    assert (network.embed_dim, network.token_width) == (16, 8)
+    x = torch.randn(3, 1, 8, 12, generator=torch.Generator().manual_seed(0))
+    whole = network(x)
+    torch.testing.assert_close(
+        whole.pooled, torch.cat([whole.tokens[:, :3].mean(1), whole.tokens[:, 3:].mean(1)], dim=1)
+    )
+    keep = torch.tensor([[0, 4, 1], [5, 3, 4], [2, 0, 1]])
+    hidden = torch.ones(3, 6, dtype=torch.bool).scatter(1, keep, False)
+    seen = network.encode(network.tokenize(x), Mask(hidden, "drop", (2, 3), keep))
+    first = seen.tokens
+    above = torch.stack([first[0, [0, 2]].mean(0), torch.zeros(8), first[2].mean(0)])
+    below = torch.stack([first[0, 1], first[1].mean(0), torch.zeros(8)])
+    torch.testing.assert_close(seen.pooled, torch.cat([above, below], dim=1))
+    network.enable_mask_token()
+    assert network.mask_token.shape == (1, 1, 8)
+    replaced = network.encode(network.tokenize(x), Mask(hidden, "replace", (2, 3)))
+    assert replaced.pooled.shape == (3, 16)
+
+
+def test_what_compares_pooled_with_tokens_refuses_rows() -> None:
+    network = PatchTransformer(
+        channels=1, sides=(8, 12), patch=(4, 4), dim=8, depth=1, heads=2, pool="rows"
+    )
+    with pytest.raises(UserError, match="16 and 8 wide here; set encoder"):
+        one_width(network, "this")
+    network.pool, network.embed_dim = "mean", 8
+    one_width(network, "this")

@@ -60,7 +60,8 @@ class Tokens:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """`forward(data) -> Features`; `embed_dim` is the width of `pooled` and `tokens`."""
+    """`forward(data) -> Features`; `embed_dim` is the width of `pooled`, and of `tokens` too where
+    the encoder has no `token_width` of its own."""
 
     embed_dim: int
 
@@ -79,3 +80,8 @@ class TokenEncoder(Encoder, Protocol):
 
     def encode(self, tokens: Tokens, mask: Mask | None = None) -> Features:
         """Embeds and encodes; `mask.mode` says whether hidden tokens are dropped or replaced."""
+
+
+def token_width(encoder: Any) -> int:
+    """The width of an encoder's tokens; only some that pool by rows have another for `pooled`."""
+    return int(getattr(encoder, "token_width", encoder.embed_dim))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ssl_core.encoder import Tokens
 from ssl_core.methods.base import Loss, Step
-from ssl_core.methods.masked import MaskedModel, Prediction, token_patch, token_widths
+from ssl_core.methods.masked import MaskedModel, Prediction, one_width, token_patch, token_widths
 from ssl_core.networks.block_outputs import block_outputs
 from ssl_core.networks.decoders import ConvDecoder, PixelShuffleHead
 from ssl_core.networks.maskers import MaskKind, make_masker
@@ -85,6 +85,8 @@ class Data2Vec(MaskedModel):
             reconstruction=partial(_error, beta=beta),
             masks=masks,
         )
+        if utterance:
+            one_width(encoder, "data2vec's utterance term")
         self.teacher = Teacher(encoder=encoder)
         self.layers = layers
         self.layer_norms = layer_norms

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ssl_core.encoder import Features
 from ssl_core.methods.base import Loss, Method, Step
-from ssl_core.methods.masked import token_widths
+from ssl_core.methods.masked import one_width, token_widths
 from ssl_core.networks.dropout import dropout_keys
 from ssl_core.networks.grid_masks import VariedBlockMasker
 from ssl_core.networks.heads import Norm, PrototypeHead
@@ -74,6 +74,7 @@ class IBOT(Method):
     ) -> None:
         super().__init__(encoder, views)
         width, _ = token_widths(encoder)
+        one_width(encoder, "iBOT")
         if targets not in ("center", "sinkhorn"):
             raise ValueError(f"targets must be 'center' or 'sinkhorn', got {targets!r}")
         encoder.enable_mask_token()  # type: ignore[operator]

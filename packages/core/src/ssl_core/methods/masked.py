@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_core.encoder import Features, Tokens
+from ssl_core.encoder import Features, Tokens, token_width
 from ssl_core.errors import UserError
 from ssl_core.methods.base import Loss, Method
 from ssl_core.networks.dropout import dropout_keys
@@ -48,14 +48,24 @@ class Prediction:
 
 
 def token_widths(encoder: nn.Module) -> tuple[int, int]:
-    """`embed_dim` and `token_dim` of a token encoder; `UserError` for any other encoder."""
+    """Width and content (`token_dim`) of a token encoder's tokens; `UserError` for any other."""
     for needed in ("tokenize", "encode", "token_dim"):
         if not hasattr(encoder, needed):
             raise UserError(
                 f"encoder: masked methods need a token encoder (with `{needed}`), "
                 f"got {type(encoder).__name__}; choose a ViT, a graph or a text encoder"
             )
-    return encoder.embed_dim, encoder.token_dim  # type: ignore[return-value]
+    return token_width(encoder), encoder.token_dim  # type: ignore[return-value]
+
+
+def one_width(encoder: nn.Module, method: str) -> None:
+    """Raises `UserError` where pooled features are wider than tokens, which `method` compares."""
+    if token_width(encoder) != encoder.embed_dim:
+        raise UserError(
+            f"encoder: {method} compares pooled features with tokens, which are "
+            f"{encoder.embed_dim} and {token_width(encoder)} wide here; set encoder.pool to mean "
+            "or cls"
+        )
 
 
 def token_patch(encoder: nn.Module) -> tuple[int, ...]:

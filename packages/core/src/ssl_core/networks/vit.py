@@ -12,9 +12,10 @@ import math
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_core.encoder import Features, Tokens
+from ssl_core.encoder import Features, Tokens, token_width
 from ssl_core.networks.masks import Mask
 from ssl_core.networks.patch_embed import PatchEmbed, patch_grid, patchify, unpatchify
 from ssl_core.networks.positions import (
@@ -25,7 +26,7 @@ from ssl_core.networks.positions import (
 )
 from ssl_core.networks.transformer import blocks, initialise
 
-Pool = Literal["cls", "mean"]
+Pool = Literal["cls", "mean", "rows"]
 Positions = Literal["learned", "sincos", "relative", "none"]
 
 
@@ -40,7 +41,7 @@ PUBLISHED_SIZES: dict[str, dict[str, Any]] = {
 
 
 class MaskTokens(nn.Module):
-    """Replace mode for token encoders of width `embed_dim`: one vector for hidden tokens.
+    """Replace mode for token encoders: one vector for hidden tokens.
 
     `mask_token` exists only after `enable_mask_token`, which methods in replace mode call: a
     network that never masks has no parameter without gradient. Loading weights that hold a mask
@@ -58,7 +59,7 @@ class MaskTokens(nn.Module):
         """Adds the vector that stands in for hidden tokens in replace mode."""
         if self.mask_token is None:
             like = next(self.parameters())
-            self.mask_token = nn.Parameter(_vector(1, 1, self.embed_dim).data.to(like))
+            self.mask_token = nn.Parameter(_vector(1, 1, token_width(self)).data.to(like))
 
     def replaced(self, x: Tensor, mask: Mask) -> Tensor:
         """Embedded tokens `[B, N, D]` with the mask token where `mask` says."""
@@ -77,8 +78,10 @@ class PatchTransformer(MaskTokens):
 
     `sides` is the input size whose grid positions are made for; other multiples of `patch` work
     too (learned tables are interpolated, sin-cos ones recomputed over the same extent, relative
-    biases cover smaller grids). `pool` says what `pooled` is: the class token, or the mean of the
-    patch tokens.
+    biases cover smaller grids). `pool` says what `pooled` is: the class token, the mean of the
+    patch tokens, or ("rows") their mean along the last axis, the rows side by side, `[B, rows D]`:
+    for spectrograms, where a mean over frequencies says no longer what sounded (Niizumi et al.
+    2022). Of dropped tokens, rows know nothing; a row without any is 0.
     """
 
     def __init__(
@@ -99,13 +102,14 @@ class PatchTransformer(MaskTokens):
         layer_scale: float | None = None,
     ) -> None:
         super().__init__()
-        _choice("pool", pool, ("cls", "mean"))
+        _choice("pool", pool, ("cls", "mean", "rows"))
         _choice("positions", positions, ("learned", "sincos", "relative", "none"))
         if pool == "cls" and not class_token:
             raise ValueError("pool='cls' needs class_token=True; use pool='mean' without one")
-        self.embed_dim = dim
         self.pool = pool
         self.grid = patch_grid(sides, patch)
+        self.token_width = dim
+        self.embed_dim = dim * math.prod(self.grid[:-1]) if pool == "rows" else dim
         self.patch_embed = PatchEmbed(channels, patch, dim)
         self.cls_token: nn.Parameter | None = _vector(1, 1, dim) if class_token else None
         self._make_positions(positions, dim, heads)
@@ -175,12 +179,22 @@ class PatchTransformer(MaskTokens):
             x = block(x, bias)
         x = self.norm(x)
         prefix, patches = x[:, :count], x[:, count:]
-        pooled = prefix[:, 0] if self.pool == "cls" else patches.mean(1)
+        pooled = prefix[:, 0] if self.pool == "cls" else self._mean(patches, tokens.grid, mask)
         grid = () if mask is not None and mask.mode == "drop" else tokens.grid
         return Features(pooled, patches, grid, prefix=prefix if count else None)
 
     def forward(self, data: Tensor) -> Features:
         return self.encode(self.tokenize(data))
+
+    def _mean(self, x: Tensor, grid: tuple[int, ...], mask: Mask | None) -> Tensor:
+        """The mean of patch tokens `[B, N, D]`, in each row where `pool` is "rows"."""
+        if self.pool != "rows":
+            return x.mean(1)
+        if mask is None or mask.ids_keep is None:
+            return x.unflatten(1, (-1, grid[-1])).mean(2).flatten(1)
+        row = F.one_hot(mask.ids_keep // grid[-1], math.prod(grid[:-1])).to(x.dtype)  # [B, K, R]
+        count = row.sum(1).clamp(min=1).unsqueeze(-1)  # [B, R, 1]
+        return (row.transpose(1, 2) @ x / count).flatten(1)
 
     def _embedded(self, tokens: Tokens, mask: Mask | None) -> Tensor:
         """Patch tokens with their positions: `[B, N, D]`, in drop mode `[B, K, D]`."""
@@ -205,7 +219,7 @@ class PatchTransformer(MaskTokens):
             return table
         if self.positions == "learned":
             return resample_positions(table[0], self.grid, grid).unsqueeze(0)
-        return sincos_grid(grid, self.embed_dim, like=self.grid, device=table.device).to(table)[
+        return sincos_grid(grid, self.token_width, like=self.grid, device=table.device).to(table)[
             None
         ]
 
