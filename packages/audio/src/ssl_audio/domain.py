@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ssl_audio import samples
 from ssl_audio.encoders import ENCODERS
@@ -28,6 +28,10 @@ class AudioDomain(Domain):
     package = "ssl_audio"
     sample_kind = "recordings"
     libraries = ("soundfile", "transformers")
+    exporters: ClassVar[dict[str, str]] = {
+        "transformers": "ssl_audio.exporting:export_transformers"
+    }
+    card: ClassVar[dict[str, str]] = {"pipeline_tag": "feature-extraction"}
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)
     methods = Registry(
@@ -66,6 +70,21 @@ class AudioDomain(Domain):
         from ssl_audio.pictures import draw
 
         return draw(data)
+
+    def example(self, spec: Mapping[str, Any]) -> Any:
+        """Two inputs of noise: waves `[2, T]` after views "wave", else `[2, 1, mels, frames]`."""
+        import torch
+
+        from ssl_core.rng import generator
+
+        shape = (1, int(spec["mels"]), int(spec["frames"]))
+        shape = (int(spec["wave"]),) if "wave" in spec else shape
+        return torch.from_numpy(generator("export example").standard_normal((2, *shape), "float32"))
+
+    def loading(self, format: str, path: Path) -> str | None:
+        from ssl_audio.exporting import loading
+
+        return loading(format, path)
 
     def abilities(self) -> Mapping[str, str]:
         import shutil

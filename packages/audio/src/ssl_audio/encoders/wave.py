@@ -90,7 +90,9 @@ class WaveTransformer(MaskTokens):
         self.local_dim = width
         self.token_dim = STEP
         self.front = ConvolutionalFront(width)
-        self.front_norm = nn.LayerNorm(width)
+        self.front_norm = nn.LayerNorm(
+            width, eps=1e-6
+        )  # as the blocks', so that one number exports
         self.project = nn.Linear(width, dim)
         self.places = ConvolutionalPositions(dim, positions, groups)
         self.blocks = blocks(
