@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ssl_core.data import ArraySource, Subset, limited, open_source, split_holdout
-from ssl_core.data.heads import head_of
+from ssl_core.data import (
+    ArraySource,
+    FileSource,
+    Subset,
+    labels_of,
+    limited,
+    open_source,
+    split_holdout,
+)
+from ssl_core.data.heads import head_of, heads_of
 from ssl_core.errors import UserError
 
 
@@ -124,3 +133,43 @@ def test_limit_spreads_over_the_source() -> None:
     assert limited(base, 1000) is base
     with pytest.raises(UserError, match="limit: 0"):
         limited(base, 0)
+
+
+def test_who_is_held_out_is_the_published_rule() -> None:
+    """blake2b of "key NAME" (or "group NAME") as a share of 2^64, below `share`: for ever."""
+    keys = [f"ordner/ä{i}\udcff.jpg" for i in range(300)]
+    groups = ["" if i % 3 else f"g{i // 9}" for i in range(300)]
+    source = FileSource("/nowhere", keys, meta={"group": groups})
+
+    def unit(word: str) -> float:
+        data = word.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(data, digest_size=8).digest()
+        return int.from_bytes(digest, "little") / 2**64
+
+    words = [f"group {g}" if g else f"key {k}" for k, g in zip(keys, groups, strict=True)]
+    expected = [i for i, word in enumerate(words) if unit(word) < 0.3]
+    assert split_holdout(source, 0.3)[1].indices.tolist() == expected
+    small = FileSource("/nowhere", [f"{i:03d}" for i in range(24)])
+    assert split_holdout(small, 0.2)[1].indices.tolist() == [2, 6, 10, 16, 19, 23]
+
+
+def test_heads_in_columns_are_the_heads_one_by_one() -> None:
+    meta = {"group": list("aabb"), "split": ["train", "val", "", None], "other": [1, 2, 3, 4]}
+    source = FileSource("/x", list("wxyz"), labels=np.array([0, -1, 1, 0]), meta=meta)
+
+    class Plain:
+        """The same source without columns."""
+
+        def __init__(self) -> None:
+            self.head, self.classes = source.head, None
+
+        def __len__(self) -> int:
+            return 4
+
+    whole, single = heads_of(source), heads_of(Plain())
+    for name in ("keys", "groups", "splits", "labels"):
+        assert list(getattr(whole, name)) == list(getattr(single, name))
+    part = heads_of(Subset(source, [3, 1]))
+    assert (part.keys, part.groups, part.splits) == (["z", "x"], ["b", "a"], [None, "val"])
+    assert labels_of(Subset(source, [3, 1])).tolist() == [0, -1]
+    assert labels_of(FileSource("/x", ["a", "b"])).tolist() == [-1, -1]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ssl_core.batch import Record
-from ssl_core.data.heads import digest, evenly
+from ssl_core.data.heads import Heads, digest, evenly
 from ssl_core.data.labels import from_paths, label_of
 from ssl_core.errors import UserError
 
@@ -51,6 +51,10 @@ class FileSource:
         """Key, label and meta."""
         meta = {name: column[index] for name, column in self.meta.items()}
         return Record(self.names[index], None, label_of(self.labels, index), meta)
+
+    def heads(self) -> Heads:
+        """Key, label, group and split of every record."""
+        return Heads(self.names, self.labels, self.meta.get("group"), self.meta.get("split"))
 
     def path(self, index: int) -> str:
         """Where the file lies."""

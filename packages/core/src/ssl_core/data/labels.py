@@ -91,21 +91,26 @@ def from_paths(
     need at least two folders; files beside class folders have no label, files beside split folders
     belong to train.
     """
-    folders = [tuple(name.split("/")[:-1]) for name in names]
-    distinct = set(folders)
+    # A million files lie in a few folders: each folder is looked at once.
+    places = [name.rpartition("/")[0] for name in names]
+    folders = {place: tuple(place.split("/")) if place else () for place in set(places)}
+    distinct = set(folders.values())
     skip = _shared(distinct)
     firsts = {folder[skip] for folder in distinct if len(folder) > skip}
     parts = {SPLITS.get(first.lower()) for first in firsts}
     splits = None
     if len(parts) > 1 and None not in parts and "train" in parts:
-        splits = [SPLITS[f[skip].lower()] if len(f) > skip else "train" for f in folders]
+        part = {
+            p: SPLITS[f[skip].lower()] if len(f) > skip else "train" for p, f in folders.items()
+        }
+        splits = [part[place] for place in places]
         skip += 1
     classes = sorted({folder[skip] for folder in distinct if len(folder) > skip})
     if len(classes) < 2:
         return None, None, splits
     number = {name: i for i, name in enumerate(classes)}
-    labels = [number[folder[skip]] if len(folder) > skip else -1 for folder in folders]
-    return np.array(labels, np.int64), classes, splits
+    label = {p: number[f[skip]] if len(f) > skip else -1 for p, f in folders.items()}
+    return np.array([label[place] for place in places], np.int64), classes, splits
 
 
 def _shared(folders: set[tuple[str, ...]]) -> int:

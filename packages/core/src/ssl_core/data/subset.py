@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssl_core.batch import Record, Source
-from ssl_core.data.heads import digest, head_of
+from ssl_core.data.heads import Heads, digest, head_of, heads_of
 from ssl_core.data.labels import SPLITS
 from ssl_core.errors import UserError
 from ssl_core.rng import shuffled
@@ -32,6 +32,10 @@ class Subset:
     def head(self, index: int) -> Record:
         """Key, label and meta."""
         return head_of(self.source, int(self.indices[index]))
+
+    def heads(self) -> Heads:
+        """Key, label, group and split of every chosen record."""
+        return heads_of(self.source).at(self.indices)
 
     @property
     def lengths(self) -> np.ndarray | None:
@@ -70,14 +74,14 @@ def split_holdout(source: Source, share: float) -> tuple[Subset, Subset]:
     """
     if not 0 <= share < 1:
         raise UserError(f"holdout: {share} is no share of the records; use 0 <= holdout < 1")
-    heads = [head_of(source, i) for i in range(len(source))]
-    own = _own_splits([head.meta.get("split") for head in heads])
+    heads = heads_of(source)
+    own = None if heads.splits is None else _own_splits(heads.splits)
     if own is not None:
         train, held = own
         return Subset(source, train), Subset(source, held)
     if share == 0:
         return Subset(source, np.arange(len(source))), Subset(source, [])
-    unit = np.array([_unit(head) for head in heads])
+    unit = _units(heads)
     lowest, highest = (unit.min(), unit.max()) if len(unit) else (0.0, 0.0)
     if lowest == highest:
         raise UserError(
@@ -89,12 +93,17 @@ def split_holdout(source: Source, share: float) -> tuple[Subset, Subset]:
     return Subset(source, np.flatnonzero(~held_out)), Subset(source, np.flatnonzero(held_out))
 
 
-def _unit(head: Record) -> float:
-    """A number in [0, 1) that depends on the record's group, or its key, alone."""
-    group = head.meta.get("group")
-    word = f"key {head.key}" if group is None or group == "" else f"group {group}"
-    state = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8)
-    return int.from_bytes(state.digest(), "little") / 2**64
+def _units(heads: Heads) -> np.ndarray:
+    """A number in [0, 1) a record that depends on its group, or its key, alone: float64 `[N]`."""
+    words = [f"key {key}" for key in heads.keys]
+    if heads.groups is not None:
+        named = enumerate(heads.groups)
+        groups = {row: group for row, group in named if group is not None and group != ""}
+        for row, group in groups.items():
+            words[row] = f"group {group}"
+    blake, encoded = hashlib.blake2b, (word.encode("utf-8", "surrogatepass") for word in words)
+    digests = b"".join([blake(word, digest_size=8).digest() for word in encoded])
+    return np.frombuffer(digests, "<u8") / 2.0**64
 
 
 def _own_splits(names: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray] | None:
