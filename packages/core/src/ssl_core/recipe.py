@@ -36,7 +36,8 @@ class Data(_Section):
     """Where records come from and which are held out."""
 
     path: str | None = None
-    """Folder, file list, manifest, `shards-*.tar`, `hf:NAME`; None is the embedded data."""
+    """Folder, file list, manifest, `shards-*.tar`, a URL of shards, `hf:NAME`; None is the embedded
+    data."""
     format: str = "auto"
     """Which source reads `path`; "auto" decides by what is there."""
     holdout: float = Field(0.2, ge=0, lt=1)

@@ -15,6 +15,7 @@ from ssl_core.data.folder import describe_empty, list_folder, normalised, read_f
 from ssl_core.data.hub import is_saved_dataset, open_hub
 from ssl_core.data.listing import listed
 from ssl_core.data.manifest import read_manifest
+from ssl_core.data.remote import is_remote, remote_shards
 from ssl_core.data.subset import limited
 from ssl_core.data.tar import expand_braces, open_tars
 from ssl_core.errors import UserError, unknown
@@ -34,7 +35,8 @@ def open_source(
     Arguments:
         path: a folder; a text file with one path a line; a CSV, TSV, Parquet or JSON lines
             manifest; a tar shard or a pattern of them (`shards-*.tar`, `shards-{000..099}.tar`);
-            `.npy`/`.npz`; a single file; `hf:NAME[@CONFIG][:SPLIT]`, or a folder that `datasets`
+            `.npy`/`.npz`; a single file; a URL of shards (https://, s3://, see `data.remote`);
+            `hf:NAME[@CONFIG][:SPLIT]`, or a folder that `datasets`
             saved.
         suffixes: endings of the files that are samples, such as `.jpg`.
         format: one of `FORMATS`; "auto" decides by name and content.
@@ -44,6 +46,10 @@ def open_source(
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     text = os.path.expanduser(os.fspath(path))
+    if is_remote(text):
+        if format not in ("auto", "tar"):
+            raise UserError(f"format: {format} is read from local disks only; {text} must be tar")
+        return limited(open_tars(remote_shards(text), suffixes), limit)
     if format == "auto":
         format = _guess(text, normalised(suffixes))
     return limited(_open(text, format, suffixes), limit)

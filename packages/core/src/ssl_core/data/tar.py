@@ -25,6 +25,7 @@ from ssl_core.data.folder import normalised
 from ssl_core.data.heads import digest
 from ssl_core.data.labels import encode_labels, from_paths, label_of
 from ssl_core.data.limits import MAX_BYTES, with_retries
+from ssl_core.data.remote import RemoteFiles, RemoteShard
 from ssl_core.data.tar_index import SIDECAR_BYTES, Member, index_of
 from ssl_core.errors import CorruptSample, UserError
 
@@ -60,20 +61,26 @@ class TarSource:
 
     def __init__(
         self,
-        shards: Sequence[Path],
+        shards: Sequence[Path] | Sequence[RemoteShard],
         suffixes: Sequence[str],
         *,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self.shards = [Path(shard) for shard in shards]
+        remote = [shard for shard in shards if isinstance(shard, RemoteShard)]
+        local = [Path(shard) for shard in shards if not isinstance(shard, RemoteShard)]
+        assert not (remote and local), "shards lie on one side"
+        self._names = [shard.name for shard in remote or local]
         self.max_bytes = max_bytes
-        self._files = _Files(self.shards)
+        self._files = RemoteFiles(remote) if remote else _Files(local)
         self._samples: list[_Sample] = []
-        for number, shard in enumerate(self.shards):
-            self._samples += _group(number, index_of(shard), normalised(suffixes))
+        indices = [shard.index() for shard in remote] or [index_of(shard) for shard in local]
+        for number, members in enumerate(indices):
+            self._samples += _group(number, members, normalised(suffixes))
         if not self._samples:
             looked = ", ".join(normalised(suffixes))
-            names = ", ".join(str(shard) for shard in self.shards[:3])
+            names = ", ".join(
+                shard.url if isinstance(shard, RemoteShard) else str(shard) for shard in shards[:3]
+            )
             raise UserError(f"data: no member of {names} ends in {looked}")
         self.labels, self._classes, self._splits = self._read_labels()
 
@@ -93,7 +100,7 @@ class TarSource:
         return self._classes
 
     def _key(self, sample: _Sample) -> str:
-        return f"{self.shards[sample.shard].name}/{sample.payload.name.removeprefix('./')}"
+        return f"{self._names[sample.shard]}/{sample.payload.name.removeprefix('./')}"
 
     def head(self, index: int) -> Record:
         """Key, label, and of the meta what hold-outs need."""
@@ -123,6 +130,7 @@ class TarSource:
             raise CorruptSample(f"{member.name}: {member.length} bytes, more than the cap of {cap}")
         data = with_retries(lambda: self._files.read(shard, member.offset, member.length))
         if len(data) < member.length or zlib.crc32(data) != member.crc32:
+            self._files.doubt(shard)
             raise CorruptSample(f"{member.name}: bytes differ from the shard's index")
         return data
 
@@ -135,7 +143,7 @@ class TarSource:
         self._files.close()
 
 
-def open_tars(shards: Sequence[Path], suffixes: Sequence[str]) -> TarSource:
+def open_tars(shards: Sequence[Path] | Sequence[RemoteShard], suffixes: Sequence[str]) -> TarSource:
     """A source from shards, in the order given."""
     return TarSource(shards, suffixes)
 
@@ -195,6 +203,9 @@ class _Files:
             return _pread(file, length, offset)
         finally:
             os.close(file)
+
+    def doubt(self, number: int) -> None:
+        """A local shard that differs from its index has damaged members, no other version."""
 
     def close(self) -> None:
         with self._lock:

@@ -79,18 +79,33 @@ def _stamp(file: BinaryIO, size: int) -> str:
 
 def _load(place: Path, size: int, stamp: str) -> list[Member] | None:
     """The index at `place`, or None unless it is whole and describes this very shard."""
+    found = read_index(place, size)
+    return found[1] if found is not None and found[0] == stamp else None
+
+
+def read_index(place: Path, size: int) -> tuple[str, list[Member]] | None:
+    """(stamp, members) of the index file at `place`; None unless it is one of `size` bytes."""
     try:
         stored = json.loads(place.read_text(encoding="utf-8"))
-        if [stored["version"], stored["size"], stored["stamp"]] != [VERSION, size, stamp]:
+        if [stored["version"], stored["size"]] != [VERSION, size]:
             return None
         members = [
             Member(str(name), int(offset), int(length), int(crc32), dict(facts))
             for name, offset, length, crc32, facts in stored["members"]
         ]
+        stamp = str(stored["stamp"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # missing or damaged: it is only a cache of what the shard says
     inside = all(m.offset >= 0 and m.length >= 0 and m.offset + m.length <= size for m in members)
-    return members if inside else None
+    return (stamp, members) if inside else None
+
+
+def agrees(shard: Path, stamp: str, members: list[Member]) -> bool:
+    """Whether a shard's sampled content and the CRC-32 of every member are the index's."""
+    with shard.open("rb") as file:
+        if _stamp(file, os.fstat(file.fileno()).st_size) != stamp:
+            return False
+        return all(_crc32(file, m.offset, m.length) == m.crc32 for m in members)
 
 
 def _keep(shard: Path, size: int, stamp: str, members: list[Member]) -> None:

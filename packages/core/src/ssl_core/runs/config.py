@@ -24,6 +24,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ssl_core.data.remote import is_remote
 from ssl_core.domain import Domain
 from ssl_core.errors import UserError, unknown
 from ssl_core.files import atomic_write
@@ -204,7 +205,7 @@ def _absolute(recipe: Recipe) -> Recipe:
     path = recipe.data.path
     if path is None or not (os.path.exists(path) or any(mark in path for mark in "*?{")):
         return recipe
-    if path.startswith("hf:"):
+    if path.startswith("hf:") or is_remote(path):
         return recipe
     data = recipe.data.model_copy(update={"path": os.path.abspath(path)})
     return recipe.model_copy(update={"data": data})

@@ -24,6 +24,7 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 _EXTRAS = {
     "table (Parquet)": "pyarrow",
     "hub (Hugging Face data)": "datasets",
+    "remote (shards behind https://)": "aiohttp",
     "figures": "matplotlib",
     "umap (maps)": "umap-learn",
     "onnx (export)": "onnx",
