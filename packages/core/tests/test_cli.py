@@ -251,6 +251,8 @@ def test_list_inspect_doctor_bench(tmp_path: Path) -> None:
     looked = as_json("inspect", str(tmp_path / "data"))
     assert looked["records"] == looked["checked"] == 20
     assert looked["classes"] == {str(i): 4 for i in range(5)}
+    # Vectors have no look: nothing is drawn, and no file is left.
+    assert looked["views"] == {"name": "noise", "picture": None, "captions": [], "words": {}}
     found = as_json("doctor")
     assert found["versions"]["torch"]
     assert isinstance(found["problems"], list)

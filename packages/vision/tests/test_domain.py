@@ -14,6 +14,7 @@ from ssl_core.data.captions import Captioned
 from ssl_core.recipe import Data
 from ssl_core.rng import Rng
 from ssl_core.runs.config import build, recipe_names, shipped
+from ssl_core.runs.inspection import inspect_data
 from ssl_vision.domain import VISION
 
 PUBLISHED = ("_imagenet", "_cifar10", "_yfcc15m")
@@ -120,3 +121,14 @@ def test_public_names() -> None:
         assert getattr(ssl_vision, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'pretrian'"):
         _ = ssl_vision.pretrian
+
+
+def test_inspect_draws_the_views_that_training_makes(folder, tmp_path) -> None:
+    recipe = build(VISION, flags={"data": {"path": str(folder)}, "method": {"name": "dino"}})
+    picture = tmp_path / "views.png"
+    shown = inspect_data(VISION, recipe, limit=20, picture=picture)["views"]
+    assert shown["picture"] == str(picture)
+    assert (shown["name"], shown["captions"]) == ("dino", [f"view {i}" for i in range(1, 7)])
+    # Four images below one another; two columns of 24 pixels and four of 16, with gaps.
+    with Image.open(picture) as drawn:
+        assert drawn.size == (2 * 24 + 4 * 16 + 5 * 6, 4 * 24 + 3 * 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from pathlib import Path
 from typing import Any
 
@@ -84,21 +85,34 @@ def samples(app: App, screen: Screen, *, folder: str, count: int | None, seed: i
     screen.result({"folder": str(path), "count": number, "seed": seed})
 
 
-@command("inspect data/", "inspect data.csv --limit 500")
+@command("inspect data/", "inspect data.csv --limit 500", "inspect data/ --method dino")
 @click.argument("data", type=click.Path())
 @click.option("--limit", default=2000, show_default=True, help="Decode at most this many.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="data.options.*")
-def inspect(app: App, screen: Screen, *, data: str, limit: int, settings: tuple[str, ...]) -> None:
+@click.option("--method", help="Show the views of this method; default: those of `pretrain`.")
+@click.option("--picture", type=click.Path(), help="Where views are drawn. [DATA.views.png, here]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Recipe values.")
+def inspect(
+    app: App,
+    screen: Screen,
+    *,
+    data: str,
+    limit: int,
+    method: str | None,
+    picture: str | None,
+    settings: tuple[str, ...],
+) -> None:
     """Look into DATA before training on it.
 
-    Counts, classes, sizes, unreadable and nearly equal records, and what training would assume.
+    Counts, classes, sizes, unreadable and nearly equal records, what training would assume, and a
+    picture of what the views make of a few records.
     """
-    from ssl_core.runs.config import build
+    from ssl_core import api
     from ssl_core.runs.inspection import inspect_data
 
     domain = app.domain
-    recipe = build(domain, flags={"data": {"path": data}}, assignments=settings)
-    found = inspect_data(domain, recipe.data, limit=limit)
+    recipe = api.build_recipe(domain, data=data, method=method, settings=settings)
+    target = Path(picture or f"{_stem(data)}.views.png")
+    found = inspect_data(domain, recipe, limit=limit, picture=target)
     screen.say(
         f"{found['records']} {domain.sample_kind}: {found['train']} to train on, "
         f"{found['heldout']} held out"
@@ -115,8 +129,27 @@ def inspect(app: App, screen: Screen, *, data: str, limit: int, settings: tuple[
     for entry in found["unreadable"][:20]:
         screen.say(f"  {entry['key']}: {entry['reason']}")
     _say_doubles(screen, found.get("doubles"))
+    _say_views(screen, found["views"])
     screen.say(f"\nnext\n  {app.program} pretrain --data {data}")
     screen.result(found)
+
+
+def _stem(data: str) -> str:
+    """The last word of a path, a pattern or a URL, fit for a file name."""
+    last = re.split(r"[/\\:]", data.rstrip("/\\"))[-1]
+    word = re.sub(r"[^\w.-]", "", last).strip(".")
+    return re.sub(r"\.\w{1,7}$", "", word) or "data"
+
+
+def _say_views(screen: Screen, views: dict[str, Any]) -> None:
+    """What the views make of a few records."""
+    for caption, texts in views["words"].items():
+        screen.say(f"\n{caption}:")
+        for text in texts:
+            screen.say(f"  {text}")
+    if views["picture"]:
+        columns = ", ".join(views["captions"])
+        screen.say(f"\nviews '{views['name']}' drawn in {views['picture']} ({columns})")
 
 
 def _say_doubles(screen: Screen, doubles: list[dict[str, Any]] | None) -> None:

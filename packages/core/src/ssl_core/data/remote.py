@@ -119,10 +119,11 @@ class RemoteShard:
                 file.seek(offset)
                 return file.read(length)
         try:
-            data = _asked(self.url, lambda f: f.cat_file(self.url, offset, offset + length))
+            end = offset + length
+            data = _asked(self.url, partial(_range, url=self.url, start=offset, end=end))
         except FileNotFoundError as error:
             raise self._changed() from error
-        return data if len(data) <= length else data[offset : offset + length]  # ranges ignored
+        return data if len(data) <= length else data[offset:end]  # a server without ranges
 
     def fetched(self) -> bool:
         """Fetches the shard unless it is kept already; False where there is no room for it."""
@@ -202,11 +203,11 @@ def remote_shards(url: str) -> list[RemoteShard]:
     found: list[str] = []
     for pattern in expand_braces(url):
         if "*" in pattern or "[" in urlsplit(pattern).path:
-            found += _listed(pattern, lambda files, p=pattern: files.glob(p))
+            found += _listed(pattern, partial(_matching, pattern=pattern))
         elif re.search(r"\.tar(\.\w+)?$", urlsplit(pattern).path):
             found.append(pattern)
         else:
-            found += _listed(pattern, lambda files, p=pattern: files.ls(p, detail=False))
+            found += _listed(pattern, partial(_inside, folder=pattern))
     shards = sorted(set(found))
     if not shards:
         raise UserError(
@@ -221,7 +222,7 @@ def remote_shards(url: str) -> list[RemoteShard]:
 
 def _listed(pattern: str, ask: Callable[[Any], list[str]]) -> list[str]:
     try:
-        names = _opening(pattern, lambda files: [files.unstrip_protocol(n) for n in ask(files)])
+        names = _opening(pattern, ask)
     except FileNotFoundError as error:
         raise UserError(f"data: {pattern} does not exist, or cannot be listed") from error
     return [name for name in names if urlsplit(name).path.endswith(".tar")]
@@ -278,6 +279,14 @@ def _reason(error: Exception) -> BaseException:
     cause = error.__cause__
     lost = isinstance(cause, OSError) or type(cause).__module__.partition(".")[0] == "aiohttp"
     return cause if cause is not None and lost else error
+
+
+def _matching(files: Any, *, pattern: str) -> list[str]:
+    return [files.unstrip_protocol(name) for name in files.glob(pattern)]
+
+
+def _inside(files: Any, *, folder: str) -> list[str]:
+    return [files.unstrip_protocol(name) for name in files.ls(folder, detail=False)]
 
 
 def _range(files: Any, *, url: str, start: int, end: int) -> bytes:

@@ -7,13 +7,18 @@ this joins them.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from ssl_core.batch import Batch
 from ssl_core.domain import Domain
+from ssl_core.evaluation.rivals import Evaluator
 from ssl_core.files import atomic_write, write_json
+from ssl_core.report.pictures import png, stacked
 from ssl_core.report.sprites import columns
 from ssl_core.rng import Rng
 from ssl_core.runs.folder import Run
@@ -21,6 +26,7 @@ from ssl_core.runs.parts import Parts
 
 ROWS = 4
 """Records in every picture."""
+_GAP = 6
 
 
 def write_pictures(run: Run, domain: Domain, parts: Parts, batch: Batch, *, seed: int) -> None:
@@ -61,3 +67,35 @@ def sketch(
         if drawn or told:
             found[caption] = (drawn, told)
     return found
+
+
+def show_views(
+    domain: Domain, parts: Parts, evaluator: Evaluator, picture: Path, *, seed: int
+) -> dict[str, Any]:
+    """Views of a few held-out records, drawn side by side into one PNG file or told in words.
+
+    Returns `picture` (None where nothing can be drawn), the `captions` of its columns and `words`
+    (caption -> one text a record).
+    """
+    batch = evaluator.few(ROWS)
+    shown = {} if batch is None else sketch(domain, parts, batch, seed=seed)
+    drawn = {caption: stacked(pictures) for caption, (pictures, _) in shown.items() if pictures}
+    if drawn:
+        atomic_write(picture, png(_beside([*drawn.values()])))
+    return {
+        "picture": str(picture) if drawn else None,
+        "captions": list(drawn),
+        "words": {caption: told for caption, (_, told) in shown.items() if told},
+    }
+
+
+def _beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures `[H, W]` or `[H, W, 3]` in one row on white, with a gap between them."""
+    colour = [p if p.ndim == 3 else p[..., None].repeat(3, 2) for p in pictures]
+    height = max(p.shape[0] for p in colour)
+    edged = [
+        np.pad(p, ((0, height - p.shape[0]), (0, _GAP), (0, 0)), constant_values=255)
+        for p in colour
+    ]
+    whole: np.ndarray = np.concatenate(edged, axis=1)[:, :-_GAP]
+    return whole

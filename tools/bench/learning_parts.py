@@ -1,0 +1,73 @@
+"""What every candidate of `learning.py` is given, and how peers open files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ssl_core.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One race as a peer sees it."""
+
+    recipe: Recipe
+    files: Sequence[str]
+    """Paths of the training images."""
+    encoder: nn.Module
+    """A copy for the candidate, with the initial weights that all of them start from."""
+    mean: Sequence[float]
+    std: Sequence[float]
+    workers: int
+
+    def option(self, section: str, name: str) -> Any:
+        """An option of the recipe's views or method."""
+        return getattr(self.recipe, section).options[name]
+
+    @property
+    def normalise(self) -> dict[str, list[float]]:
+        """Mean and standard deviation in torchvision's words."""
+        return {"mean": list(self.mean), "std": list(self.std)}
+
+
+class Peer(Protocol):
+    """A library's training, a stretch at a time."""
+
+    @property
+    def encoder(self) -> nn.Module:
+        """What is judged: images to `Features`."""
+
+    def advance(self, steps: int) -> None:
+        """Trains for so many steps."""
+
+
+class Files(Dataset[Any]):
+    """Image files opened with Pillow, as torchvision's `ImageFolder` opens them."""
+
+    def __init__(self, files: Sequence[str], transform: Callable[[Any], Any]) -> None:
+        self.files, self.transform = list(files), transform
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Any:
+        with open(self.files[index], "rb") as file:
+            return self.transform(Image.open(file).convert("RGB"))
+
+
+class Backbone(nn.Module):
+    """Our encoder as examples want a backbone: images in, `[B, D]` out."""
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled: Tensor = self.encoder(images).pooled
+        return pooled
