@@ -99,6 +99,7 @@ def test_progress_goes_to_stderr(tmp_path: Path) -> None:
         (["watch", "/no/folder"], ["'/no/folder' is not a folder"]),
         (["evaluate", "/no/run"], ["'/no/run' is not a run folder"]),
         (["samples", "."], ["not empty"]),
+        (["samples", "new", "--kind", "other"], ["one kind of samples"]),
         (["list", "metods"], ["did you mean 'methods'"]),
     ],
 )

@@ -31,6 +31,7 @@ class AudioDomain(Domain):
     exporters: ClassVar[dict[str, str]] = {
         "transformers": "ssl_audio.exporting:export_transformers"
     }
+    more_samples: ClassVar[dict[str, str]] = {"spoken": "ssl_audio.spoken:write_spoken"}
     card: ClassVar[dict[str, str]] = {"pipeline_tag": "feature-extraction"}
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)

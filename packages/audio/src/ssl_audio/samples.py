@@ -63,7 +63,7 @@ def write_samples(folder: Path, *, count: int = DEFAULT_COUNT, seed: int = 0) ->
             name = f"{side}/{kind}/{side}-{i:05d}.{suffix}"
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_encoded(made.wave, suffix, stereo=i % 10 == i // 10 % 10))
+            path.write_bytes(encoded(made.wave, suffix, stereo=i % 10 == i // 10 % 10))
             note = NOTES[round(12 * np.log2(made.pitch / 261.63)) % 12]
             sung = kind.removeprefix("vowel_") if kind.startswith("vowel_") else ""
             rows.append([name, kind, side, note, sung, made.speaker])
@@ -95,10 +95,10 @@ def record(kind: str, side: str, number: int, *, seed: int = 0) -> Recording:
             sound = vowel(kind.removeprefix("vowel_"), voice, pitch, length, rng)
         wave[start : start + length] += rng.uniform(0.5, 1.0) * sound
         first = first or pitch
-    return Recording(_recorded(wave, rng), first, speaker)
+    return Recording(recorded(wave, rng), first, speaker)
 
 
-def _recorded(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def recorded(wave: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Through a random microphone, in random noise, at a random level."""
     wave = _coloured(wave, rng, COLOUR)
     noise = _coloured(rng.normal(size=len(wave)), rng, 2 * COLOUR)
@@ -117,7 +117,8 @@ def _coloured(wave: np.ndarray, rng: np.random.Generator, decibels: float) -> np
     return coloured
 
 
-def _encoded(wave: np.ndarray, suffix: str, *, stereo: bool) -> bytes:
+def encoded(wave: np.ndarray, suffix: str, *, stereo: bool) -> bytes:
+    """A 16-bit "wav" or "flac" file of a wave at `RATE`; stereo ones are at 22.05 kHz."""
     import soundfile
     import torch
 

@@ -42,6 +42,9 @@ class Domain(ABC):
     double: float | None = None
     """Cosine of centred raw features from which two records count as the same for `inspect`; None
     where raw features are too coarse to tell."""
+    more_samples: Mapping[str, str] = {}
+    """Example data besides the default's, for `samples --kind`: name -> "module:function", called
+    as `samples` below is."""
     corruptions: Mapping[str, Sequence[int]] = {}
     """Ways to spoil an input that `evaluate --corruptions` tries: name -> severities."""
     tasks: Mapping[str, str] = {}

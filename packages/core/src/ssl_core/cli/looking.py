@@ -69,8 +69,11 @@ def doctor(app: App, screen: Screen) -> None:
 @command("samples data/", "samples data/ --count 200 --seed 1")
 @click.argument("folder", type=click.Path())
 @click.option("--count", type=click.IntRange(min=2), help="How many; default: as embedded.")
+@click.option("--kind", help="Other data than the embedded, where the domain has some.")
 @click.option("--seed", default=0, show_default=True)
-def samples(app: App, screen: Screen, *, folder: str, count: int | None, seed: int) -> None:
+def samples(
+    app: App, screen: Screen, *, folder: str, count: int | None, kind: str | None, seed: int
+) -> None:
     """Write example data into an empty FOLDER.
 
     A small labelled set of real files, the same for the same seed.
@@ -79,10 +82,13 @@ def samples(app: App, screen: Screen, *, folder: str, count: int | None, seed: i
 
     domain = app.domain
     path = Path(folder)
-    number = write_samples(domain, path, count=count, seed=seed)
+    number = write_samples(domain, path, count=count, seed=seed, kind=kind)
     screen.say(f"{number} {domain.sample_kind} in {path}")
     screen.say(f"\nnext\n  {app.program} inspect {path}\n  {app.program} pretrain --data {path}")
-    screen.result({"folder": str(path), "count": number, "seed": seed})
+    if kind is None and domain.more_samples:
+        others = ", ".join(sorted(domain.more_samples))
+        screen.say(f"\nother data, by --kind: {others}")
+    screen.result({"folder": str(path), "count": number, "kind": kind, "seed": seed})
 
 
 @command("inspect data/", "inspect data.csv --limit 500", "inspect data/ --method dino")

@@ -40,13 +40,23 @@ def embedded_data(domain: Domain, *, seed: int = 0) -> Path:
     return folder
 
 
-def write_samples(domain: Domain, folder: Path, *, count: int | None, seed: int) -> int:
-    """Writes the domain's samples into a new or empty folder; returns how many were asked for."""
+def write_samples(
+    domain: Domain, folder: Path, *, count: int | None, seed: int, kind: str | None = None
+) -> int:
+    """Writes the domain's samples into a new or empty folder; returns how many were asked for.
+
+    `kind` names one of `domain.more_samples`; None is the data that runs without a path use.
+    """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"folder: {str(folder)!r} is not empty; give a new one")
+    write = domain.samples
+    if kind is not None:
+        if not domain.more_samples:
+            raise UserError(f"kind: ssl-{domain.name} has one kind of samples; leave it out")
+        write = Registry("kind", domain.more_samples).load(kind)
     count = domain.default_count if count is None else count
     folder.mkdir(parents=True, exist_ok=True)
-    domain.samples(folder, count=count, seed=seed)
+    write(folder, count=count, seed=seed)
     return count
 
 
