@@ -4,6 +4,7 @@ import pytest
 
 from ssl_audio.domain import AUDIO
 from ssl_core.testing import CHECKS, Contract, MethodCase, paired_cases
+from ssl_core.testing.contract import FRESH
 
 CNN = {"encoder": "audio_cnn", "encoder_options": {"width": 4, "dim": 16, "first_stride": 2}}
 SMALL = {"dim": 16, "depth": 2, "heads": 2}
@@ -21,6 +22,13 @@ GRU = {"encoder": "gru_nano", "encoder_options": {"dim": 16}}
 CPC = {"encoder": "cpc_nano", "encoder_options": {"width": 8, "dim": 16}}
 CODES = {"dim": 8, "codes": 6, "negatives": 5}
 EAT = {"masks": 2, "mask_block": 1, "decoder_dim": 16, "decoder_depth": 1, "decoder_groups": 4}
+TOKENIZER = {
+    "teacher": FRESH,
+    "codes": 12,
+    "code_dim": 8,
+    "decoder_depth": 1,
+    "decoder_heads": 2,
+}
 JEPA = {"blocks": [{"targets": 2}], "predictor_dim": 16, "predictor_depth": 1, "predictor_heads": 2}
 CROPS = {"view_options": {"local_views": 1}}
 COMMON = ("simclr", "byol", "barlow_twins", "vicreg")
@@ -55,6 +63,7 @@ CASES = [
     MethodCase("wav2vec2", "wave", options=CODES, **WAVE),
     MethodCase("hubert", "wave", options={"clusters": (6, 8), "dim": 8, "layer": 1}, **WAVE),
     MethodCase("atst_frame", "frames", options=HEAD, **FRAMES),
+    MethodCase("beats_tokenizer", "mae", options=TOKENIZER, **VIT),
     MethodCase("beats", "mae", options={"codes": 32, **DECODER}, **ROWS),
 ]
 

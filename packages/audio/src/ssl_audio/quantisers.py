@@ -1,4 +1,4 @@
-"""Turning frames into codes: Gumbel product codes, random projection, k-means while training."""
+"""Turning frames into codes: Gumbel product codes, random projection, k-means, directions."""
 
 from __future__ import annotations
 
@@ -110,10 +110,54 @@ class OnlineKMeans(nn.Module):
         self.centres += share * (total - count.unsqueeze(1) * self.centres)
 
     def _start(self, frames: Tensor) -> None:
-        chosen = frames[:1]
-        distance = (frames - chosen).square().sum(1)
-        for _ in range(len(self.centres) - 1):
-            new = frames[distance.argmax()].unsqueeze(0)
-            chosen = torch.cat([chosen, new])
-            distance = torch.minimum(distance, (frames - new).square().sum(1))
-        self.centres.copy_(chosen)
+        self.centres.copy_(farthest(frames, len(self.centres)))
+
+
+def farthest(frames: Tensor, count: int) -> Tensor:
+    """`count` of the frames `[M, dim]`: the first, then always the one farthest from all chosen."""
+    chosen = frames[:1]
+    distance = (frames - chosen).square().sum(1)
+    for _ in range(count - 1):
+        new = frames[distance.argmax()].unsqueeze(0)
+        chosen = torch.cat([chosen, new])
+        distance = torch.minimum(distance, (frames - new).square().sum(1))
+    return chosen
+
+
+class DirectionCodebook(nn.Module):
+    """Unit vectors that follow the mean direction of the frames they name (BEATs' tokenizer).
+
+    Looked up by the largest cosine. The first batch gives the first directions (the published code
+    runs k-means over it); each later one moves those it used by 1 - `momentum`. Sums run over all
+    replicas. Until then the directions are random, drawn from `seed`.
+    """
+
+    directions: Tensor
+    begun: Tensor
+
+    def __init__(self, codes: int, dim: int, *, momentum: float = 0.99, seed: int = 0) -> None:
+        super().__init__()
+        self.codes, self.momentum = codes, momentum
+        drawn = torch.from_numpy(generator("direction codes", seed).normal(size=(codes, dim)))
+        self.register_buffer("directions", F.normalize(drawn.float(), dim=1))
+        self.register_buffer("begun", torch.zeros((), dtype=torch.bool))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Codes of frames `[..., dim]`, int64 `[...]`."""
+        with torch.autocast(frames.device.type, enabled=False):
+            return (frames.float() @ self.directions.T).argmax(-1)
+
+    @torch.no_grad()
+    def update(self, frames: Tensor, finite: Tensor) -> None:
+        """Takes in frames `[M, dim]`; nothing changes where `finite` is False."""
+        if not bool(finite):
+            return
+        frames = F.normalize(frames.detach().float(), dim=1)
+        if not bool(self.begun):
+            self.directions.copy_(farthest(gather(frames), self.codes))
+            self.begun.fill_(True)
+        named = F.one_hot(self(frames), self.codes).to(frames.dtype)  # [M, C]
+        mean = F.normalize(all_sum(named.T @ frames), dim=1)
+        used = all_sum(named.sum(0)).unsqueeze(1) > 0
+        moved = F.normalize(torch.lerp(mean, self.directions, self.momentum), dim=1)
+        self.directions.copy_(torch.where(used, moved, self.directions))

@@ -9,4 +9,5 @@ METHODS = {
     "hubert": "ssl_audio.methods.hubert:HuBERT",
     "atst_frame": "ssl_audio.methods.atst_frame:ATSTFrame",
     "beats": "ssl_audio.methods.beats:BEATs",
+    "beats_tokenizer": "ssl_audio.methods.beats_tokenizer:BEATsTokenizer",
 }

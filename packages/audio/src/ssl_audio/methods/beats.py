@@ -1,10 +1,11 @@
-"""BEATs (Chen et al., ICML 2023), first iteration: predict random-projection codes where hidden.
+"""BEATs (Chen et al., ICML 2023): predict the codes of hidden patches.
 
     L = mean over hidden patches of -log softmax(W h_i)[code_i]
 
 The encoder sees the visible patches alone, a small transformer predicts the codes of all places.
-Codes are nearest random directions of randomly projected patches (BEST-RQ); nothing about them is
-learned. Guessing costs log(codes).
+In the first iteration codes are nearest random directions of randomly projected patches (BEST-RQ),
+about which nothing is learned. In later ones a tokenizer gives them that was distilled from the
+encoder before (`teacher`, a finished run of `beats_tokenizer`). Guessing costs log(codes).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ssl_audio.quantisers import RandomProjectionQuantiser
 from ssl_core.encoder import Tokens
+from ssl_core.errors import UserError
 from ssl_core.methods.base import Loss
 from ssl_core.methods.beit import codes_used
 from ssl_core.methods.masked import MaskedModel, Prediction, token_widths
@@ -31,6 +33,7 @@ class BEATs(MaskedModel):
         views: ViewPolicy,
         *,
         mask_ratio: float = 0.75,
+        teacher: nn.Module | None = None,
         codes: int = 1024,
         code_dim: int = 16,
         decoder_dim: int = 512,
@@ -38,6 +41,8 @@ class BEATs(MaskedModel):
         decoder_heads: int = 8,
     ) -> None:
         width, token_dim = token_widths(encoder)
+        # Where a run is only used, another network stands in for its teacher.
+        codes = getattr(getattr(teacher, "codebook", None), "codes", codes)
         super().__init__(
             encoder,
             views,
@@ -48,13 +53,33 @@ class BEATs(MaskedModel):
             target=self._codes,
             reconstruction=masked_token_cross_entropy,
         )
-        self.tokenizer = RandomProjectionQuantiser(token_dim, codes=codes, dim=code_dim)
+        self.codes = codes
+        self.teacher = None if teacher is None else teacher.requires_grad_(False)
+        self.tokenizer = (
+            RandomProjectionQuantiser(token_dim, codes=codes, dim=code_dim)
+            if teacher is None
+            else None
+        )
 
     def _codes(self, tokens: Tokens, mask: Mask) -> Tensor:
-        ids: Tensor = self.tokenizer(tokens.values)
-        return ids
+        if self.teacher is None:
+            assert self.tokenizer is not None
+            ids: Tensor = self.tokenizer(tokens.values)
+            return ids
+        if not hasattr(self.teacher, "name"):
+            raise UserError(
+                "method.teacher: BEATs' later iterations need codes; give a run of method "
+                "beats_tokenizer"
+            )
+        if self.teacher.token_dim != tokens.values.shape[2]:
+            raise UserError(
+                f"method.teacher: its patches hold {self.teacher.token_dim} numbers, the "
+                f"encoder's {tokens.values.shape[2]}; give a tokenizer with the same patches"
+            )
+        named: Tensor = self.teacher.eval().name(tokens)  # type: ignore[operator]
+        return named
 
     def loss(self, reps: list[Prediction]) -> Loss:
         total = super().loss(reps).total
-        used = codes_used(reps[0].target, self.tokenizer.codes)
+        used = codes_used(reps[0].target, self.codes)
         return Loss.of({"codes": total}, {"codes_used": used})

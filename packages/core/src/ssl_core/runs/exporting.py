@@ -145,7 +145,14 @@ def _rebuilt(domain: Domain, path: Path) -> Answer:
     named = dict(facts["encoder"])
     with torch.random.fork_rng(devices=[]):
         network = domain.create_encoder(named.pop("name"), facts["spec"], named)
-    network.load_state_dict(read_tensors(path))
+    try:
+        network.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
+        path.unlink()
+        raise UserError(
+            "format: the method made another network of the recipe's encoder, which no file of "
+            "weights describes; load the run itself"
+        ) from error
     network.eval()
     return lambda data: network(data).pooled
 
