@@ -53,10 +53,19 @@ class Data(_Section):
     buckets: int | None = Field(None, ge=2)
     """Put records of similar length into one batch, sorted within windows of this many batches;
     for sources that know lengths (`Source.lengths`: texts)."""
+    even: Literal["records", "tokens"] = "records"
+    """What all batches of such a window have alike: how many records they hold, or about how much
+    they hold when padded; then `train.batch_size` is the records of a batch on average."""
     max_corrupt: float = Field(0.05, ge=0, le=1)
     """Abort when a larger share of the samples seen was unreadable."""
     options: dict[str, Any] = {}
     """What only one domain's reader takes (text length, pixel cap...)."""
+
+    @model_validator(mode="after")
+    def _bucketed(self) -> Data:
+        if self.even == "tokens" and self.buckets is None:
+            raise ValueError("even: tokens needs data.buckets, windows to sort by length in")
+        return self
 
     def at(self, path: str | os.PathLike[str] | None) -> Data:
         """The same options for all records at another path; itself where none is given."""

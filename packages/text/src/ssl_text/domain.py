@@ -35,6 +35,7 @@ class TextDomain(Domain):
         "retrieval": "ssl_text.evaluation.measures:retrieval",
         "clustering": "ssl_text.evaluation.measures:clustering",
         "tagging": "ssl_text.evaluation.tagging:tagging",
+        "contacts": "ssl_text.evaluation.contacts:contacts",
         "choices": "ssl_text.evaluation.casehold:multiple_choice",
         "specificity": "ssl_text.evaluation.casehold:specificity",
     }

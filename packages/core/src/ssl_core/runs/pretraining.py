@@ -223,7 +223,7 @@ def _loader(
         accumulate=recipe.train.accumulate,
     )
     if settings.buckets is not None:
-        stream = BucketedStream.of(stream, source, window=settings.buckets)
+        stream = BucketedStream.of(stream, source, window=settings.buckets, even=settings.even)
     return Loader(
         source,
         reader,
