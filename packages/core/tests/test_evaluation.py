@@ -107,6 +107,21 @@ def test_effective_rank_closed_forms() -> None:
     assert math.isnan(geometry.effective_rank(torch.full((3, 2), torch.nan)))
 
 
+@pytest.mark.parametrize("smallest", [1.0, 1e-4, 1e-7, 1e-12])
+def test_effective_rank_is_that_of_the_singular_values(smallest: float) -> None:
+    left, _ = torch.linalg.qr(normal(40, 24).double())
+    right, _ = torch.linalg.qr(normal(24, 24).double())
+    falling = torch.logspace(0, math.log10(smallest), 24, dtype=torch.float64)
+    for features in (left * falling @ right, (left * falling @ right).T):
+        p = torch.linalg.svdvals(features)
+        p = p / p.sum()
+        expected = math.exp(-float(torch.xlogy(p, p).sum()))
+        exact = smallest >= 1e-4
+        assert geometry.effective_rank(features) == pytest.approx(
+            expected, rel=1e-9 if exact else 1e-5
+        )
+
+
 def test_alignment_and_uniformity_closed_forms() -> None:
     z = normal(9, 5)
     assert geometry.alignment(z, 2 * z) == pytest.approx(0.0, abs=1e-12)

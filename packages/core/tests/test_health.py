@@ -9,7 +9,7 @@ import torch
 
 from ssl_core import recipe
 from ssl_core.batch import Batch
-from ssl_core.engine.health import judge, measure_health
+from ssl_core.engine.health import health_due, judge, measure_health
 from ssl_core.engine.tracing import Tracer
 from ssl_core.errors import UserError
 from ssl_core.evaluation.geometry import alignment
@@ -62,6 +62,21 @@ def test_numbers_are_those_of_the_features():
     found = measure_health(method)
     assert found["alignment"] == pytest.approx(alignment(*teacher), rel=1e-4)
     assert set(found) == {"effective_rank", "feature_std", "uniformity", "alignment"}
+
+
+def test_wide_features_are_looked_at_less_often():
+    spec = {"dim": 6}
+    method = BYOL(MLPEncoder(spec, width=5), NoisyViews(spec), hidden=8, dim=4)
+    assert not health_due(method, 20, every=20)  # nothing to look at
+    method.monitored = torch.zeros(32, 16)
+    assert all(health_due(method, step, every=1) for step in range(1, 50))
+    method.monitored = torch.zeros(512, 256)
+    looked = [step for step in range(20, 1001, 20) if health_due(method, step, every=20)]
+    assert 10 < len(looked) < 25
+    assert all(20 <= b - a <= 60 for a, b in zip(looked, looked[1:], strict=False))
+    # A log written every step looks just as often.
+    each = [step for step in range(1, 1001) if health_due(method, step, every=1)]
+    assert abs(len(each) - len(looked)) <= 2
 
 
 def test_progress_shows_a_verdict_only_when_something_is_wrong():

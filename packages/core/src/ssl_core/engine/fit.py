@@ -26,7 +26,7 @@ from ssl_core.engine.checkpoint import Checkpoints
 from ssl_core.engine.gradient_cache import GradientCache
 from ssl_core.engine.gradients import Accumulation
 from ssl_core.engine.guard import BatchNormGuard, SkipCounter
-from ssl_core.engine.health import judge, measure_health
+from ssl_core.engine.health import health_due, judge, measure_health
 from ssl_core.engine.metrics import MetricsFile, Window
 from ssl_core.engine.optim import build_optimizer, set_schedule
 from ssl_core.engine.parallelize import parallelize
@@ -164,7 +164,8 @@ def fit(
                 record = {"step": done, "steps": train.steps, **window.close()}
                 record["lr"] = opt.param_groups[0]["lr"]
                 record["skipped"] = int(skips.total)
-                record |= measure_health(method)
+                if last or health_due(method, done, every=train.log_every):
+                    record |= measure_health(method)
                 if scored is not None:
                     held_out = record["score"] = scored(method.backbone)
                     method.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,27 +14,46 @@ from ssl_core.methods.base import Method
 COLLAPSED_STD = 0.02
 """Below this spread (1 is isotropic, 0 constant) rows differ by rounding, not by content."""
 COLLAPSED_RANK = 1.05
-ROWS = 512
-"""Rows the pairwise numbers are taken from: enough to tell, cheap beside a step."""
+ROWS = 256
+"""Rows the numbers are taken from: enough to tell, cheap beside a step."""
+WORK_A_STEP = 4e6
+"""Multiply-adds that looking may cost a step on average: about a tenth of a millisecond."""
 STILL_FALLING = 0.1
 """Undertrained: the last fifth of the log brought more than this share of the whole descent."""
 
 Records = Sequence[Mapping[str, Any]]
 
 
+def health_due(method: Method, step: int, *, every: int) -> bool:
+    """Whether to look at the log point after `step`, when the log is written `every` steps.
+
+    Always where features are narrow or batches small; else at the first log point after so many
+    steps that looking costs a step no more than `WORK_A_STEP`. Depends on shapes and the step
+    alone, so that a resumed run looks where the run would have.
+    """
+    if method.monitored is None:
+        return False
+    rows, width = min(ROWS, len(method.monitored)), method.monitored.shape[1]
+    # Eigenvalues, then two Gram matrices, then passes over the features.
+    work = 8 * min(rows, width) ** 3 + 2 * rows * rows * width + 100 * rows * width
+    apart = max(1, math.ceil(work / WORK_A_STEP))
+    before = (step - 1) // every * every
+    return step // apart > before // apart
+
+
 def measure_health(method: Method) -> dict[str, float]:
     """Effective rank, spread, uniformity of the newest features; alignment of two views.
 
-    Features are those before any head. Costs a copy to the host: for log points only.
+    Features are those before any head, at most `ROWS` of them. Costs a copy to the host: for log
+    points only.
     """
-    features = method.monitored
-    if features is None or len(features) < 2:
+    if method.monitored is None or len(method.monitored) < 2:
         return {}
-    features = features.float()
+    features = _few(method.monitored)
     out = {
         "effective_rank": effective_rank(features),
         "feature_std": feature_std(features),
-        "uniformity": uniformity(features[:ROWS]),
+        "uniformity": uniformity(features),
     }
     if method.monitored_pair is not None:
         first, second = (_few(x) for x in method.monitored_pair)

@@ -10,16 +10,26 @@ from torch import Tensor
 
 from ssl_core.evaluation.chunks import row_chunks
 
+_NOISE = 16 * torch.finfo(torch.float64).eps
+
 
 def effective_rank(features: Tensor) -> float:
     """exp(entropy) of the normalised singular values of `features [N, D]`, in [1, min(N, D)].
 
     RankMe (Garrido et al. 2023). Features are not centred, as there: a constant embedding has
     rank 1. An all-zero one is counted as 1 too. Non-finite features give nan.
+
+    Taken from the eigenvalues of the smaller Gram matrix in float64, several times cheaper than
+    singular values. Squaring loses those below 6e-8 of the largest, which count as zero: the rank
+    of 256 x 256 features is exact to 1e-9 where none is that small, to 3e-4 where most are.
     """
     if not bool(torch.isfinite(features).all()):
         return math.nan
-    singular = torch.linalg.svdvals(features.double())
+    x = features.double()
+    squared = torch.linalg.eigvalsh(x @ x.T if x.shape[0] <= x.shape[1] else x.T @ x)
+    # What lies below rounding of the largest is noise of either sign.
+    squared = squared.where(squared > _NOISE * squared[-1], torch.zeros_like(squared))
+    singular = squared.sqrt()
     total = singular.sum()
     if float(total) == 0:
         return 1.0
