@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from ssl_core.engine.ledger import Ledger
 from ssl_core.engine.optim import build_optimizer
 from ssl_core.engine.parallelize import parallelize
 from ssl_core.engine.precision import channels_last
+from ssl_core.engine.trees import mapped
 from ssl_core.errors import UserError
 from ssl_core.methods.base import Method, Step
 from ssl_core.views import View
@@ -202,17 +203,7 @@ def _like(tree: Any, before: int, rows: int) -> Any:
             with unset_fake_temporarily():
                 return tree[torch.arange(rows) % before] if grows else tree
         return torch.empty((rows, *tree.shape[1:]) if grows else tree.shape, dtype=tree.dtype)
-    return _mapped(tree, lambda child: _like(child, before, rows))
-
-
-def _mapped(tree: Any, change: Any) -> Any:
-    if isinstance(tree, (list, tuple)):
-        return type(tree)(change(child) for child in tree)
-    if isinstance(tree, Mapping):
-        return {key: change(child) for key, child in tree.items()}
-    if is_dataclass(tree) and not isinstance(tree, type):
-        return replace(tree, **{f.name: change(getattr(tree, f.name)) for f in fields(tree)})
-    return tree
+    return mapped(tree, lambda child: _like(child, before, rows))
 
 
 def _all_tensors(tree: Any) -> list[Tensor]:
@@ -222,7 +213,7 @@ def _all_tensors(tree: Any) -> list[Tensor]:
         if isinstance(x, Tensor):
             found.append(x)
             return x
-        return _mapped(x, visit)
+        return mapped(x, visit)
 
     visit(tree)
     return found

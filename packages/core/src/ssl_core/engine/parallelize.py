@@ -15,12 +15,13 @@ so a checkpoint of any layout continues in any other.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     MixedPrecisionPolicy,
@@ -34,6 +35,7 @@ from torch.utils.checkpoint import checkpoint
 from ssl_core import recipe
 from ssl_core.distributed import world_size
 from ssl_core.engine.gradient_cache import refuse_batch_statistics
+from ssl_core.engine.trees import mapped
 from ssl_core.errors import UserError
 from ssl_core.methods.base import Method
 from ssl_core.networks.batchnorm import convert_batchnorm
@@ -176,14 +178,38 @@ def shard(method: Method, train: recipe.Train, device: torch.device) -> nn.Modul
     for block in repeated_blocks(method):
         fully_shard(block, **options)
     for encoder in _encoders(method):  # evaluation calls them without the method
+        encoder.forward = own_outputs(encoder.forward)
         fully_shard(encoder, **options)
         if hasattr(encoder, "encode"):
+            encoder.encode = own_outputs(encoder.encode)  # type: ignore[assignment, arg-type]
             register_fsdp_forward_method(encoder, "encode")
     fully_shard(method, **options)
     if train.accumulate > 1 and method.batch_coupled:  # the gradient cache calls these two
+        method.encode = own_outputs(method.encode)  # type: ignore[method-assign]
         register_fsdp_forward_method(method, "encode")
         register_fsdp_forward_method(method, "loss")
     return method
+
+
+def own_outputs(call: Callable[..., Any]) -> Callable[..., Any]:
+    """`call`, whose differentiable results are views of nothing.
+
+    FSDP hangs the gathering of weights for the backward pass on a module's results. A class token
+    is a view of all tokens, and changing a view in place would silently drop what hangs on it.
+    """
+
+    def owned(x: Any) -> Any:
+        if isinstance(x, Tensor):
+            return x.clone() if x.requires_grad and x._base is not None else x
+        return mapped(x, owned)
+
+    owning = torch.compiler.disable(owned)
+
+    @functools.wraps(call)
+    def called(*given: Any, **named: Any) -> Any:
+        return owning(call(*given, **named))
+
+    return called
 
 
 def _encoders(method: Method) -> Iterator[nn.Module]:
