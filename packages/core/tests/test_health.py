@@ -1,5 +1,6 @@
 """What the log says about a representation, where it is sent, and what it costs to look inside."""
 
+import itertools
 import json
 import sys
 import types
@@ -73,7 +74,7 @@ def test_wide_features_are_looked_at_less_often():
     method.monitored = torch.zeros(512, 256)
     looked = [step for step in range(20, 1001, 20) if health_due(method, step, every=20)]
     assert 10 < len(looked) < 25
-    assert all(20 <= b - a <= 60 for a, b in zip(looked, looked[1:], strict=False))
+    assert all(20 <= b - a <= 60 for a, b in itertools.pairwise(looked))
     # A log written every step looks just as often.
     each = [step for step in range(1, 1001) if health_due(method, step, every=1)]
     assert abs(len(each) - len(looked)) <= 2
