@@ -1,17 +1,21 @@
-"""What the training loop costs beside the training: ours against a bare loop and Lightning.
+"""What the training loop costs beside the training: ours against a bare loop and other trainers.
 
-    uv run --group peers python tools/bench/engine.py [--rounds 7]
+    uv run --group peers --with stable-pretraining python tools/bench/engine.py [--rounds 7]
+        [--widths 16 256 1024] [--only ours]
 
-A tiny network on tensors made beforehand, so that the loop shows: what it costs does not grow with
-the network. The same method, views, fused AdamW and batches in every candidate, which take turns:
+A small network on tensors made beforehand, so that the loop shows. The same method, views, fused
+AdamW and batches in every candidate, which take turns:
 
 - bare      views, forward, backward, step, zero_grad: nothing else
 - ours      `fit` with its defaults: gradient norm, finite check, schedules, health and loss in
             `metrics.jsonl` every 20 steps, a checkpoint at the end (not timed apart)
 - lightning `pl.Trainer` with its defaults, as lightly's examples use it (with --group peers)
+- stable-pretraining `Manager`, `Module` and `DataModule` with their defaults, where it is installed
+            (it brings 40 packages more, so it is in no group of ours)
 
-Prints CPU milliseconds a step, from one request for a batch to the next, medians over rounds, and
-the difference to the bare loop of the same round. Setting up and the last checkpoint lie outside.
+A width is that of the embeddings: representation health looks at those. Prints CPU milliseconds a
+step, from one request for a batch to the next, medians over rounds, and the difference to the bare
+loop of the same round. Setting up and the last checkpoint lie outside.
 """
 
 from __future__ import annotations
@@ -20,14 +24,18 @@ from __future__ import annotations
 import ssl_core.environment  # noqa: F401  isort: skip
 
 import argparse
+import functools
 import importlib.util
 import logging
+import os
 import statistics
+import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,12 +44,15 @@ from ssl_core import recipe
 from ssl_core.batch import Batch
 from ssl_core.encoder import Features
 from ssl_core.engine.fit import fit
+from ssl_core.engine.health import ROWS
 from ssl_core.engine.optim import build_optimizer
 from ssl_core.methods.simclr import SimCLR
 from ssl_core.rng import Rng
 from ssl_core.views import View
 
-BATCH, DIM = 16, 16
+BATCHES = {16: 16}
+"""Samples by width; elsewhere as many as fill the rows that health looks at."""
+INPUT = 16
 
 
 class Given:
@@ -56,12 +67,11 @@ class Given:
 
 
 class Encoder(nn.Module):
-    embed_dim = DIM
-
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
+        self.embed_dim = width
         self.net = nn.Sequential(
-            nn.Linear(DIM, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, DIM)
+            nn.Linear(INPUT, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, width)
         )
 
     def forward(self, data: Tensor) -> Features:
@@ -71,9 +81,9 @@ class Encoder(nn.Module):
 class InMemory:
     """Batches in memory, again and again."""
 
-    def __init__(self) -> None:
-        ids = torch.arange(BATCH)
-        self.made = [Batch(torch.randn(BATCH, 2 * DIM), ids + i * BATCH, ids) for i in range(8)]
+    def __init__(self, size: int) -> None:
+        ids = torch.arange(size)
+        self.made = [Batch(torch.randn(size, 2 * INPUT), ids + i * size, ids) for i in range(8)]
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         self.asked: list[float] = []
@@ -86,44 +96,52 @@ class InMemory:
         return 1000 * (self.asked[-1] - self.asked[5]) / (len(self.asked) - 6)
 
 
-def method() -> SimCLR:
-    torch.manual_seed(0)
-    return SimCLR(Encoder(), Given(), hidden=32, dim=8)
+class Case:
+    """What every candidate trains: a method of one width, and its batches."""
+
+    def __init__(self, width: int, steps: int) -> None:
+        self.width, self.steps = width, steps
+        self.batch = BATCHES.get(width, ROWS // 2)
+        self.loader = InMemory(self.batch)
+
+    def method(self) -> SimCLR:
+        torch.manual_seed(0)
+        return SimCLR(Encoder(self.width), Given(), hidden=32, dim=8)
+
+    def loss(self, method: SimCLR, batch: Batch, step: int) -> Tensor:
+        with torch.no_grad():
+            views = method.views(batch, Rng.at(0, step, batch.ids))
+        return method(views).total
 
 
 OPTIMIZER = recipe.Optimizer()
-LOADER = InMemory()
 
 
-def bare(steps: int) -> None:
-    model = method().train()
+def bare(case: Case) -> None:
+    model = case.method().train()
     optimizer = build_optimizer(model, OPTIMIZER)
-    for step, batch in enumerate(LOADER.batches(0, steps)):
-        with torch.no_grad():
-            views = model.views(batch, Rng.at(0, step, batch.ids))
-        model(views).total.backward()
+    for step, batch in enumerate(case.loader.batches(0, case.steps)):
+        case.loss(model, batch, step).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
 
-def ours(steps: int) -> None:
-    train = recipe.Train(steps=steps, batch_size=BATCH, save_every=steps)
+def ours(case: Case) -> None:
+    train = recipe.Train(steps=case.steps, batch_size=case.batch, save_every=case.steps)
     with tempfile.TemporaryDirectory() as folder:
-        fit(method(), LOADER, train=train, optimizer=OPTIMIZER, out=Path(folder))
+        fit(case.method(), case.loader, train=train, optimizer=OPTIMIZER, out=Path(folder))
 
 
-def lightning(steps: int) -> None:
+def lightning(case: Case) -> None:
     import pytorch_lightning as pl
 
     class Module(pl.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.model = method()
+            self.model = case.method()
 
         def training_step(self, batch: Batch, index: int) -> Tensor:
-            with torch.no_grad():
-                views = self.model.views(batch, Rng.at(0, index, batch.ids))
-            loss = self.model(views).total
+            loss = case.loss(self.model, batch, index)
             self.log("loss", loss)
             return loss
 
@@ -135,37 +153,100 @@ def lightning(steps: int) -> None:
 
     class Batches(torch.utils.data.IterableDataset[Batch]):
         def __iter__(self) -> Iterator[Batch]:
-            return LOADER.batches(0, steps)
+            return case.loader.batches(0, case.steps)
 
     loader = torch.utils.data.DataLoader(Batches(), batch_size=None)
     with tempfile.TemporaryDirectory() as folder:
         trainer = pl.Trainer(
-            max_steps=steps, enable_model_summary=False, accelerator="cpu", default_root_dir=folder
+            max_steps=case.steps,
+            enable_model_summary=False,
+            accelerator="cpu",
+            default_root_dir=folder,
         )
         trainer.fit(Module(), loader)
+
+
+def stable_pretraining(case: Case) -> None:
+    import lightning
+    import stable_pretraining as spt
+
+    def forward(self: Any, batch: dict[str, Any], stage: str) -> dict[str, Any]:
+        given = Batch(batch["data"], batch["ids"], batch["ids"])
+        batch["loss"] = case.loss(self.model, given, batch["batch_idx"])
+        return batch
+
+    class Batches(torch.utils.data.IterableDataset[dict[str, Tensor]]):
+        def __iter__(self) -> Iterator[dict[str, Tensor]]:
+            for batch in case.loader.batches(0, case.steps):
+                yield {"data": batch.data, "ids": batch.ids}
+
+    adamw = functools.partial(
+        torch.optim.AdamW, lr=OPTIMIZER.lr, weight_decay=OPTIMIZER.weight_decay, fused=True
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        spt.set(cache_dir=folder)
+        trainer = lightning.Trainer(max_steps=case.steps, accelerator="cpu")
+        module = spt.Module(
+            model=case.method(),
+            forward=forward,
+            optim={"optimizer": adamw, "scheduler": "CosineAnnealingLR", "interval": "step"},
+        )
+        loader = torch.utils.data.DataLoader(Batches(), batch_size=None)
+        spt.Manager(trainer, module, spt.data.DataModule(train=loader), seed=0)()
+
+
+PEERS = {
+    "lightning": ("pytorch_lightning", lightning),
+    "stable-pretraining": ("stable_pretraining", stable_pretraining),
+}
+
+
+def measure(
+    candidates: dict[str, Callable[[Case], None]], case: Case, rounds: int
+) -> dict[str, list[float]]:
+    """Milliseconds a step of each candidate, round by round."""
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, run in candidates.items():
+            run(case)
+            times[name].append(case.loader.each())
+    return times
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--widths", type=int, nargs="+", default=[16, 256, 1024])
+    parser.add_argument("--only", choices=["ours", *PEERS], help="beside the bare loop")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    candidates: dict[str, Callable[[int], None]] = {"bare": bare, "ours": ours}
-    if importlib.util.find_spec("pytorch_lightning"):
-        warnings.simplefilter("ignore")
-        logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-        candidates["lightning"] = lightning
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(given.rounds):
-        for name, run in candidates.items():
-            run(given.steps)
-            times[name].append(LOADER.each())
-    print(f"{'':12}{'ms a step':>12}{'over bare':>12}")
-    for name, found in times.items():
-        # Rounds are paired: what else the machine did then hit both alike.
-        over = statistics.median(a - b for a, b in zip(found, times["bare"], strict=True))
-        print(f"{name:12}{statistics.median(found):12.2f}{over:12.2f}")
+    candidates: dict[str, Callable[[Case], None]] = {"bare": bare, "ours": ours}
+    for name, (package, run) in PEERS.items():
+        if importlib.util.find_spec(package):
+            candidates[name] = run
+    if given.only:
+        candidates = {name: candidates[name] for name in ("bare", given.only)}
+    warnings.simplefilter("ignore")  # of the peers
+    for package in ("pytorch_lightning", "lightning"):
+        logging.getLogger(package).setLevel(logging.ERROR)
+    shown, sys.stdout = sys.stdout, open(os.devnull, "w")  # noqa: SIM115  peers print
+    head = f"{'width x batch':16}{'':20}{'ms a step':>12}{'over bare':>12}{'x bare':>8}"
+    print(head, file=shown, flush=True)
+    for width in given.widths:
+        case = Case(width, given.steps)
+        times = measure(candidates, case, given.rounds)
+        for name, found in times.items():
+            # Rounds are paired: what else the machine did then hit both alike.
+            pairs = list(zip(found, times["bare"], strict=True))
+            over = statistics.median(a - b for a, b in pairs)
+            ratio = statistics.median(a / b for a, b in pairs)
+            title = f"{width} x {case.batch}"
+            print(
+                f"{title:16}{name:20}{statistics.median(found):12.2f}{over:12.2f}{ratio:8.2f}",
+                file=shown,
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

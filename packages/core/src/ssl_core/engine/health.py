@@ -16,8 +16,8 @@ COLLAPSED_STD = 0.02
 COLLAPSED_RANK = 1.05
 ROWS = 256
 """Rows the numbers are taken from: enough to tell, cheap beside a step."""
-WORK_A_STEP = 4e6
-"""Multiply-adds that looking may cost a step on average: about a tenth of a millisecond."""
+WORK_A_STEP = 2e6
+"""Multiply-adds that looking may cost a step on average: about a twentieth of a millisecond."""
 STILL_FALLING = 0.1
 """Undertrained: the last fifth of the log brought more than this share of the whole descent."""
 
