@@ -78,6 +78,30 @@ def test_float32_gradients_are_as_good_as_needed(temperature):
         assert ours <= max(10 * theirs, 1e-5)  # the positives' pull is added apart
 
 
+@pytest.mark.parametrize("loss", [nt_xent, info_nce])
+@pytest.mark.parametrize("kept", [0, 2**22])
+@pytest.mark.parametrize("temperature", [0.2, 0.5])
+def test_rounded_products_err_by_rounding(loss, kept, temperature, monkeypatch):
+    monkeypatch.setitem(TILE, "cpu", (64, 64))
+    monkeypatch.setitem(KEPT, "cpu", kept)
+    base = draw(200, 32).detach().float()
+    z = [(base + 0.3 * draw(200, 32, seed=s).detach().float()).requires_grad_() for s in (1, 2)]
+    want, got = loss(*z, temperature=temperature), loss(*z, temperature=temperature, bf16=True)
+    similarity = 2**-7 / temperature  # two rounded factors and a rounded product
+    assert 0 < abs(float((got - want).detach())) <= similarity
+    for w, g in zip(torch.autograd.grad(want, z), torch.autograd.grad(got, z), strict=True):
+        assert 0 < (g - w).abs().max() <= 2 * similarity * w.abs().max()
+
+
+def test_rounded_products_are_refused_where_there_are_no_tiles():
+    z = [draw(8, 4), draw(8, 4, seed=1)]
+    for loss in (nt_xent, info_nce):
+        with pytest.raises(ValueError, match="bf16"):
+            loss(*(x.float() for x in z), temperature=0.01, bf16=True)
+    with pytest.raises(ValueError, match="bf16"):
+        info_nce(*z, symmetric=False, bf16=True)
+
+
 def test_unequal_upstream_scales_reach_the_gradient():
     z = [draw(6, 4), draw(6, 4, seed=1)]
     once = torch.autograd.grad(nt_xent(*z) + info_nce(*z) + sup_con(*z), z)

@@ -6,7 +6,8 @@ The released code sums the two directions; the paper's mean over anchors is used
 method is GraphCL on graph views and SimCSE on dropout views: SimCSE (Gao et al., EMNLP 2021)
 contrasts one direction across the two passes only (`pairs="cross"`) after a tanh layer
 (`head="tanh"`). DCL (Yeh et al., ECCV 2022) leaves the positives out of the sum (`decoupled`), and
-DCLW weighs each by how far apart its views are (`weight_sigma`, 0.5 in the paper).
+DCLW weighs each by how far apart its views are (`weight_sigma`, 0.5 in the paper). `bf16` rounds
+products of embeddings (`pairs="all"` only).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class SimCLR(Method):
         temperature: float = 0.1,
         decoupled: bool = False,
         weight_sigma: float | None = None,
+        bf16: bool = False,
     ) -> None:
         super().__init__(encoder, views)
         width: int = encoder.embed_dim  # type: ignore[assignment]
@@ -49,6 +51,7 @@ class SimCLR(Method):
         self.pairs = pairs
         self.temperature = temperature
         self.decoupled, self.weight_sigma = decoupled, weight_sigma
+        self.bf16 = bf16
 
     def encode(self, views: Sequence[View]) -> list[Tensor]:
         return [self.projector(features.pooled) for features in self.features(views)]
@@ -56,7 +59,11 @@ class SimCLR(Method):
     def loss(self, reps: list[Tensor]) -> Loss:
         if self.pairs == "cross":
             loss = info_nce(
-                *reps, temperature=self.temperature, symmetric=False, decoupled=self.decoupled
+                *reps,
+                temperature=self.temperature,
+                symmetric=False,
+                decoupled=self.decoupled,
+                bf16=self.bf16,
             )
         else:
             loss = nt_xent(
@@ -64,5 +71,6 @@ class SimCLR(Method):
                 temperature=self.temperature,
                 decoupled=self.decoupled,
                 weight_sigma=self.weight_sigma,
+                bf16=self.bf16,
             )
         return Loss.of({"nt_xent": loss})

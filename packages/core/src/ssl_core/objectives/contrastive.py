@@ -24,6 +24,7 @@ def nt_xent(
     positives: Literal["mean", "sum"] = "mean",
     weight_sigma: float | None = None,
     weight_gradient: bool = False,
+    bf16: bool = False,
 ) -> Tensor:
     """Normalised temperature-scaled cross-entropy (SimCLR: Chen et al. 2020, eq. 1).
 
@@ -39,6 +40,9 @@ def nt_xent(
             "sum" of exponentials as solo-learn has it.
         weight_sigma: with two views, weighs each positive by 2 - B softmax(s / sigma) (DCLW); the
             paper's sigma is 0.5. `weight_gradient` lets the gradient through the weight.
+        bf16: products of embeddings rounded to bfloat16 for the sum over candidates, for
+            processors with units for it; positives and sums stay in float32. The loss errs by up
+            to 2^-7 / T, more where pairs are close: for T of 0.2 and more.
 
     Two views give GRACE's loss with inter- and intra-view negatives. Collapsed value:
     log(V B - 1), decoupled log(V B - V), with B counted over replicas when gathering.
@@ -61,7 +65,9 @@ def nt_xent(
         agreement = agreement * (weight if weight_gradient else weight.detach())
     # Without its positives, a sample's V embeddings are left out of each other's sums.
     group = count if decoupled else 1
-    partition = others_partition(z.flatten(0, 1), temperature, group=group, gather=gather)
+    partition = others_partition(
+        z.flatten(0, 1), temperature, group=group, gather=gather, bf16=bf16
+    )
     return partition - agreement.mean()
 
 
@@ -78,6 +84,7 @@ def info_nce(
     hard: Tensor | None = None,
     weights: Tensor | None = None,
     gather: bool = True,
+    bf16: bool = False,
 ) -> Tensor:
     """InfoNCE (van den Oord et al. 2018, eq. 4): the key of a query among many candidates.
 
@@ -98,6 +105,7 @@ def info_nce(
         weights: `[B]` factor of each pair's loss, no gradient; give them a mean of 1 over the
             batch of all replicas.
         gather: keys also from the other replicas.
+        bf16: as for `nt_xent`; only with `symmetric=True`.
 
     Collapsed value: log B, decoupled log(B - 1), with K negatives alone log(K + 1).
     """
@@ -118,7 +126,8 @@ def info_nce(
         return _contrast(q / temperature, agreement, far, None, joined, weights)
     how = {"decoupled": decoupled, "gather": gather}
     if symmetric:
-        return _two_way(q, k, temperature, agreement, weights, **how)
+        return _two_way(q, k, temperature, agreement, weights, bf16=bf16, **how)
+    _refuse(bf16)
     return _one_way(q / temperature, agreement, k, far, extra, weights, **how)
 
 
@@ -129,16 +138,21 @@ def others_partition(
     weights: Tensor | None = None,
     group: int = 1,
     gather: bool = True,
+    bf16: bool = False,
 ) -> Tensor:
     """sum_i w_i log sum_j exp(z_i . z_j / T) over the unit rows `[R, D]` outside i's own group.
 
     `weights` `[R]` without gradient, None for 1 / R; groups are runs of `group` rows; j runs over
     the rows of all replicas when gathering. By tiles where the temperature allows, else by rows.
+    `bf16` rounds the factors of tiles; raises `ValueError` where there are none.
     """
     weights = _shares(z, None) if weights is None else weights
     if (largest := fits(temperature, z.dtype)) is not None:
         scaled = z / temperature**0.5
-        return self_partition(scaled, weights=weights, largest=largest, group=group, gather=gather)
+        return self_partition(
+            scaled, weights=weights, largest=largest, group=group, gather=gather, bf16=bf16
+        )
+    _refuse(bf16)
     everyone = gather_rows(z) if gather else z  # [N, D]
     first = rank() * z.shape[0] if gather else 0
     own = torch.arange(first, first + z.shape[0], device=z.device).unsqueeze(1)  # [R, 1]
@@ -155,18 +169,19 @@ def _two_way(
     *,
     decoupled: bool,
     gather: bool,
+    bf16: bool,
 ) -> Tensor:
     """Half of both directions."""
     if (largest := fits(temperature, q.dtype)) is None:
+        _refuse(bf16)
         how = {"decoupled": decoupled, "gather": gather}
         forth = _one_way(q / temperature, agreement, k, None, None, weights, **how)
         back = _one_way(k / temperature, agreement, q, None, None, weights, **how)
         return (forth + back) / 2
     share = _shares(q, weights)
     _check_decoupled(q.shape[0] * (world_size() if gather else 1), decoupled)
-    sums = pair_partition(
-        q / temperature, k, weights=share, largest=largest, decoupled=decoupled, gather=gather
-    )
+    how = {"decoupled": decoupled, "gather": gather, "bf16": bf16}
+    sums = pair_partition(q / temperature, k, weights=share, largest=largest, **how)
     return sums / 2 - (agreement * share).sum()
 
 
@@ -230,6 +245,14 @@ def _von_mises_weight(cosine: Tensor, *, sigma: float, count: int, gather: bool)
     if gather:
         total, rows = all_sum(total), all_sum(rows)
     return 2 - exponential * rows / total
+
+
+def _refuse(bf16: bool) -> None:
+    if bf16:
+        raise ValueError(
+            "bf16=True: only symmetric losses with a temperature known to the host and of about "
+            "0.025 or more are computed by tiles; pass bf16=False"
+        )
 
 
 def _check_decoupled(candidates: int, decoupled: bool) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_core.distributed import all_mean, all_sum, world_size
-from ssl_core.objectives.precision import full_precision
+from ssl_core.objectives.precision import LOG2_E, full_precision
 from ssl_core.objectives.view_pairs import Logits, Targets, pair_cross_entropy
 
 
@@ -178,13 +178,13 @@ def sinkhorn(
     # its u and for the next v. Rows are shifted by their own maximum, and u starts where that puts
     # it, so that nothing overflows; the largest so far scales what has been summed.
     mass, largest = logits.new_zeros(prototypes), logits.new_full((), -torch.inf)
+    scale = LOG2_E / temperature
     for block in blocks:
-        q = torch.mul(logits[block], 1 / temperature, out=out[block])
-        top = q.amax(1)
-        q.sub_(top.unsqueeze(1)).exp_()
+        top = logits[block].amax(1).mul_(scale)  # to base 2
+        q = torch.add(-top.unsqueeze(1), logits[block], alpha=scale, out=out[block]).exp2_()
         before, largest = largest, torch.maximum(largest, top.max())
-        mass = mass * (before - largest).exp() + (top - largest).exp() @ q
-    mass = mass * (largest - _everywhere(largest)).exp()
+        mass = mass * (before - largest).exp2() + (top - largest).exp2() @ q
+    mass = mass * (largest - _everywhere(largest)).exp2()
     tiny = torch.finfo(logits.dtype).tiny  # a prototype that nobody is near keeps no mass
     for iteration in range(iterations):
         v = 1 / (all_sum(mass).clamp_(min=tiny) * prototypes)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ssl_core.objectives.precision import LN_2, LOG2_E
+
 _CHUNK_ENTRIES = {"cpu": 2**21}
 """Similarities alive at once: 8 MiB of float32 stay in a CPU's cache; elsewhere 256 MiB."""
 
@@ -52,19 +54,20 @@ class _LogPartition(torch.autograd.Function):
         buffer = anchors.new_empty(chunks[0].stop, candidates.shape[0])  # reused: fresh pages cost
         for rows in chunks:
             a = anchors[rows]  # [r, D]
-            s = torch.mm(a, candidates.T, out=buffer[: a.shape[0]])  # [r, M]
+            s = buffer[: a.shape[0]]  # [r, M], to base 2
+            torch.addmm(s, a, candidates.T, beta=0, alpha=LOG2_E, out=s)
             if excluded is not None:
                 s.scatter_(1, excluded[rows], -torch.inf)
             top = s.amax(1, keepdim=True)  # [r, 1]
             if extra is not None:
-                top = torch.maximum(top, extra[rows].amax(1, keepdim=True))
-            p = s.sub_(top).exp_()
+                top = torch.maximum(top, LOG2_E * extra[rows].amax(1, keepdim=True))
+            p = s.sub_(top).exp2_()
             mass = p.sum(1, keepdim=True)  # [r, 1]
-            joined = None if extra is None else (extra[rows] - top).exp()
+            joined = None if extra is None else (LOG2_E * extra[rows] - top).exp2()
             if joined is not None:
                 mass = mass + joined.sum(1, keepdim=True)
             w = weights[rows].unsqueeze(1)
-            total = total + (w * (top + mass.log())).sum()
+            total = total + (w * (LN_2 * top + mass.log())).sum()
             if not wanted:
                 continue
             p.mul_(w / mass)  # the gradient with respect to the similarities

@@ -7,6 +7,10 @@ both halves. With replicas, only the sums (and for two towers the second one's g
 each rank forms the whole gradient of its own rows, for every replica's loss.
 
 Not twice differentiable. The gradient assumes that all replicas scale their loss alike.
+
+With `bf16` products are of embeddings rounded to bfloat16 (a CPU's kernels round the products as
+well); everything else stays as it is. A similarity s then errs by up to 2^-7 s, a mass and the
+gradient by that share of themselves.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from torch.autograd.function import once_differentiable
 
 from ssl_core.distributed import gather as gather_rows
 from ssl_core.distributed import rank, world_size
+from ssl_core.objectives.precision import LOG2_E
 
 TILE = {"cpu": (512, 512)}
 """Rows and columns of a tile: with its scratch 2 MiB of float32; elsewhere 256 MiB."""
@@ -43,7 +48,13 @@ def fits(temperature: float | Tensor, dtype: torch.dtype) -> float | None:
 
 
 def self_partition(
-    z: Tensor, *, weights: Tensor, largest: float, group: int = 1, gather: bool = True
+    z: Tensor,
+    *,
+    weights: Tensor,
+    largest: float,
+    group: int = 1,
+    gather: bool = True,
+    bf16: bool = False,
 ) -> Tensor:
     """sum_i weights_i * log sum_{j not in i's group} exp(z_i . z_j), a scalar.
 
@@ -51,12 +62,19 @@ def self_partition(
     runs of `group` rows are left out of each other's sums (1: only the row itself). Candidates are
     the rows of all replicas when gathering.
     """
-    result: Tensor = _SelfPartition.apply(z, weights, largest, group, gather)
+    result: Tensor = _SelfPartition.apply(z, weights, largest, group, gather, bf16)
     return result
 
 
 def pair_partition(
-    a: Tensor, b: Tensor, *, weights: Tensor, largest: float, decoupled: bool, gather: bool = True
+    a: Tensor,
+    b: Tensor,
+    *,
+    weights: Tensor,
+    largest: float,
+    decoupled: bool,
+    gather: bool = True,
+    bf16: bool = False,
 ) -> Tensor:
     """sum_i weights_i * (log sum_j exp(a_i . b_j) + log sum_j exp(a_j . b_i)), a scalar.
 
@@ -64,22 +82,29 @@ def pair_partition(
     gradient; `decoupled` leaves the pair (i, i) out. Sums run over the rows of all replicas when
     gathering.
     """
-    result: Tensor = _PairPartition.apply(a, b, weights, largest, decoupled, gather)
+    result: Tensor = _PairPartition.apply(a, b, weights, largest, decoupled, gather, bf16)
     return result
 
 
 class _SelfPartition(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, weights: Tensor, largest: float, group: int, gather: bool
+        ctx: Any,
+        z: Tensor,
+        weights: Tensor,
+        largest: float,
+        group: int,
+        gather: bool,
+        bf16: bool,
     ) -> Tensor:
         z = z.contiguous()
         everyone, first = _everyone(z, gather)
         half = z.shape[0] * (z.shape[0] + 1) // 2
         entries = half + z.shape[0] * (everyone.shape[0] - z.shape[0])
-        scratch = _Scratch(z, multiple=group, entries=entries)
+        scratch = _Scratch(z, largest, multiple=group, entries=entries)
+        x, y = (_rounded(z), _rounded(everyone)) if bf16 else (z, everyone)
         mass = z.new_zeros(z.shape[0])
-        for rows, columns, mirrored, p in scratch.tiles(z, everyone, first, largest, group):
+        for rows, columns, mirrored, p in scratch.tiles(x, y, first, group):
             mass[rows] += p.sum(1)
             if mirrored:
                 mass[_back(columns, first)] += p.sum(0)
@@ -89,11 +114,11 @@ class _SelfPartition(torch.autograd.Function):
         share = weights / mass  # [R]
         shares = gather_rows(share) if gather else share  # [N]
         grad = torch.zeros_like(z)
-        for rows, columns, mirrored, p in scratch.tiles(z, everyone, first, largest, group):
+        for rows, columns, mirrored, p in scratch.tiles(x, y, first, group):
             g = p.mul_(scratch.outer(share[rows], shares[columns]))
-            grad[rows].addmm_(g, everyone[columns])
+            _add_product(grad[rows], g, y[columns])
             if mirrored:
-                grad[_back(columns, first)].addmm_(g.T, z[rows])
+                _add_product(grad[_back(columns, first)], g.T, x[rows])
         ctx.save_for_backward(grad)
         return total
 
@@ -101,7 +126,7 @@ class _SelfPartition(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = ctx.saved_tensors
-        return grad * upstream[0], None, None, None, None
+        return grad * upstream[0], None, None, None, None, None
 
 
 class _PairPartition(torch.autograd.Function):
@@ -114,15 +139,17 @@ class _PairPartition(torch.autograd.Function):
         largest: float,
         decoupled: bool,
         gather: bool,
+        bf16: bool,
     ) -> Tensor:
         a, b = a.contiguous(), b.contiguous()
         everyone, first = _everyone(b, gather)
         spread = gather and world_size() > 1
         own = slice(first, first + b.shape[0])
-        scratch = _Scratch(a, multiple=1, entries=a.shape[0] * everyone.shape[0])
+        scratch = _Scratch(a, largest, multiple=1, entries=a.shape[0] * everyone.shape[0])
+        x, y = (_rounded(a), _rounded(everyone)) if bf16 else (a, everyone)
         group = 1 if decoupled else 0
         row_mass, column_mass = a.new_zeros(a.shape[0]), a.new_zeros(everyone.shape[0])
-        for rows, columns, p in scratch.rectangle(a, everyone, first, largest, group):
+        for rows, columns, p in scratch.rectangle(x, y, first, group):
             row_mass[rows] += p.sum(1)
             column_mass[columns] += p.sum(0)
         if spread:
@@ -134,10 +161,10 @@ class _PairPartition(torch.autograd.Function):
         row_share = weights / row_mass
         column_share = (gather_rows(weights) if gather else weights) / column_mass  # [N]
         grad_a, grad_b = torch.zeros_like(a), torch.zeros_like(everyone)
-        for rows, columns, p in scratch.rectangle(a, everyone, first, largest, group):
+        for rows, columns, p in scratch.rectangle(x, y, first, group):
             g = p.mul_(scratch.outer(row_share[rows], column_share[columns]))
-            grad_a[rows].addmm_(g, everyone[columns])
-            grad_b[columns].addmm_(g.T, a[rows])
+            _add_product(grad_a[rows], g, y[columns])
+            _add_product(grad_b[columns], g.T, x[rows])
         if spread:
             dist.all_reduce(grad_b)
         ctx.save_for_backward(grad_a, grad_b[own])
@@ -147,7 +174,24 @@ class _PairPartition(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         grad_a, grad_b = (saved * upstream[0] for saved in ctx.saved_tensors)
-        return grad_a, grad_b, None, None, None, None
+        return grad_a, grad_b, None, None, None, None, None
+
+
+def _rounded(z: Tensor) -> Tensor:
+    return z.bfloat16()
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b of bfloat16 tensors; CUDA's kernels keep the float32 in which they add up."""
+    return torch.mm(a, b, out_dtype=torch.float32) if a.is_cuda else torch.mm(a, b)
+
+
+def _add_product(total: Tensor, g: Tensor, columns: Tensor) -> None:
+    """total += g @ columns."""
+    if columns.dtype == total.dtype:
+        total.addmm_(g, columns)
+    else:
+        total.add_(_product(g.to(columns.dtype), columns))
 
 
 def _everyone(z: Tensor, gather: bool) -> tuple[Tensor, int]:
@@ -163,10 +207,12 @@ def _back(columns: slice, first: int) -> slice:
 class _Scratch:
     """Buffers of a tile's size, used again and again: fresh pages cost more than sums.
 
-    `entries` is how many a visit makes; few enough are kept in one pool for the second visit.
+    No product exceeds `largest`. `entries` is how many a visit makes; few enough are kept in one
+    pool for the second visit.
     """
 
-    def __init__(self, like: Tensor, *, multiple: int, entries: int) -> None:
+    def __init__(self, like: Tensor, largest: float, *, multiple: int, entries: int) -> None:
+        self.shift = like.new_full((1, 1), -largest * LOG2_E)
         rows, columns = TILE.get(like.device.type, (8192, 8192))
         # Groups must not straddle tiles.
         self.height = max(1, rows // multiple) * multiple
@@ -178,7 +224,7 @@ class _Scratch:
         self.weights = like.new_empty(min(largest, like.shape[0] * max(like.shape[0], self.width)))
 
     def tiles(
-        self, z: Tensor, everyone: Tensor, first: int, largest: float, group: int
+        self, z: Tensor, everyone: Tensor, first: int, group: int
     ) -> Iterator[tuple[slice, slice, bool, Tensor]]:
         """(rows of z, columns of everyone, whether it also stands for its mirror image, exps).
 
@@ -188,23 +234,23 @@ class _Scratch:
         for top in range(0, count, self.height):
             rows = slice(top, min(top + self.height, count))
             inside = slice(first + rows.start, first + rows.stop)
-            yield rows, inside, False, self._exp(z, everyone, rows, inside, first, largest, group)
+            yield rows, inside, False, self._exp(z, everyone, rows, inside, first, group)
             for columns in self._runs(inside.stop, first + count):
-                p = self._exp(z, everyone, rows, columns, first, largest, 0)
+                p = self._exp(z, everyone, rows, columns, first, 0)
                 yield rows, columns, True, p
             for start, stop in ((0, first), (first + count, everyone.shape[0])):
                 for columns in self._runs(start, stop):
-                    p = self._exp(z, everyone, rows, columns, first, largest, 0)
+                    p = self._exp(z, everyone, rows, columns, first, 0)
                     yield rows, columns, False, p
 
     def rectangle(
-        self, a: Tensor, everyone: Tensor, first: int, largest: float, group: int
+        self, a: Tensor, everyone: Tensor, first: int, group: int
     ) -> Iterator[tuple[slice, slice, Tensor]]:
         """(rows of a, columns of everyone, exps), all of them once."""
         for top in range(0, a.shape[0], self.height):
             rows = slice(top, min(top + self.height, a.shape[0]))
             for columns in self._runs(0, everyone.shape[0]):
-                yield rows, columns, self._exp(a, everyone, rows, columns, first, largest, group)
+                yield rows, columns, self._exp(a, everyone, rows, columns, first, group)
 
     def _runs(self, start: int, stop: int) -> Iterator[slice]:
         for left in range(start, stop, self.width):
@@ -217,19 +263,22 @@ class _Scratch:
         rows: slice,
         columns: slice,
         first: int,
-        largest: float,
         group: int,
     ) -> Tensor:
         """exp(a_i . b_j - largest); zero where row i and column j are of one group (0: none)."""
         place = rows.start, columns.start
         if place in self.kept:
             return self.kept[place]
-        if self.products is None:
-            p = self.kept[place] = torch.mm(a[rows], everyone[columns].T)
+        p = None if self.products is None else self._shaped(self.products, rows, columns)
+        if a.dtype == self.shift.dtype:
+            b = everyone[columns].T
+            p = torch.addmm(self.shift, a[rows], b, alpha=LOG2_E, out=p)
         else:
-            p = self._shaped(self.products, rows, columns)
-            torch.mm(a[rows], everyone[columns].T, out=p)
-        p.sub_(largest).exp_()
+            made = _product(a[rows], everyone[columns].T)
+            p = torch.add(self.shift, made, alpha=LOG2_E, out=p)
+        if self.keep:
+            self.kept[place] = p
+        p.exp2_()
         low = max(rows.start + first, columns.start)
         high = min(rows.stop + first, columns.stop)
         if group and low < high:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ssl_core.objectives.precision import LN_2, LOG2_E
+
 _BLOCK_ENTRIES = {"cpu": 2**18}
 """Logits of one view worked on at once: 1 MiB of float32 stays in a CPU's cache."""
 _PRODUCT_ENTRIES = {"cpu": 2**21}
@@ -172,12 +174,12 @@ def _view(
 
     Also its gradient with respect to the logits, if anything needs one.
     """
-    x = logits / temperature
+    x = logits * (LOG2_E / temperature)  # to base 2
     top = x.amax(1, keepdim=True)
     agreement = torch.linalg.vecdot(wanted, x).unsqueeze(1)  # [r, 1]
-    p = x.sub_(top).exp_()
+    p = x.sub_(top).exp2_()
     z = p.sum(1, keepdim=True)
-    loss = (share * (mass * (top + z.log()) - agreement)).sum()
+    loss = (share * (mass * (LN_2 * top + z.log()) - LN_2 * agreement)).sum()
     if any(needed):
         p.mul_(mass / z).sub_(wanted).mul_(share / temperature)
     return _Part(loss, p)
