@@ -168,6 +168,19 @@ def build(
     `section.key=value` texts or layers. A `Recipe` object and a run folder are complete: no
     default lies below them. Raises `UserError`.
     """
+    found = assembled(domain, recipe, flags=flags, assignments=assignments)
+    check_names(domain, found)
+    return found
+
+
+def assembled(
+    domain: Domain,
+    recipe: str | Path | Layer | Recipe | None = None,
+    *,
+    flags: Layer | None = None,
+    assignments: Iterable[str | Layer] = (),
+) -> Recipe:
+    """`build` without looking names and options up, which imports what they name."""
     complete = isinstance(recipe, Recipe) or (isinstance(recipe, (str, Path)) and is_run(recipe))
     if isinstance(recipe, Recipe):
         recipe = recipe.model_dump(mode="json")
@@ -183,7 +196,6 @@ def build(
             f"recipe: it is for the domain {over['domain']!r}; use ssl-{over['domain']}, "
             f"this is {domain.name!r}"
         )
-    check_names(domain, found)
     return found
 
 
