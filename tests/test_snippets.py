@@ -64,9 +64,11 @@ def test_a_wrong_import_is_found():
     assert next(iter(TOOL.python_problems("a b"))).startswith("no Python")
 
 
-def test_the_page_on_ones_own_runs():
-    blocks = [b for b in TOOL.snippets(ROOT / "docs" / "own.md") if b.language == "python"]
+@pytest.mark.parametrize("page", ["own.md", "concepts/views.md", "concepts/methods.md"])
+def test_a_page_of_python_runs_from_top_to_bottom(page):
+    blocks = [b for b in TOOL.snippets(ROOT / "docs" / page) if b.language == "python"]
+    assert blocks
     space: dict = {}
     for block in blocks:
-        exec(compile(block.code, f"own.md:{block.line}", "exec"), space)
-    assert space["result"].steps == 20
+        exec(compile(block.code, f"{page}:{block.line}", "exec"), space)
+    assert page != "own.md" or space["result"].steps == 20

@@ -28,7 +28,7 @@ from ssl_core import api
 from ssl_core.errors import SSLError
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/*.md", "packages/*/README.md", "apps/*/README.md")
+PAGES = ("README.md", "docs/**/*.md", "packages/*/README.md", "apps/*/README.md")
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^ *```", re.M | re.S)
 _COMMAND = re.compile(r"ssl-(\w+)")
 _MODULE = re.compile(r"ssl_(\w+)")
@@ -171,8 +171,8 @@ def check_recipe(domain: str, given: dict[str, Any]) -> None:
     words = {name: given[name] for name in names if given[name] and not _OWN.match(given[name])}
     settings = [text for text in given["settings"] if not _OWN.match(text.partition("=")[2])]
     recipe = words.pop("recipe", None)
-    if recipe is not None and Path(recipe).suffix in (".yaml", ".yml"):
-        recipe = None
+    if recipe is not None and ("/" in recipe or Path(recipe).suffix in (".yaml", ".yml")):
+        recipe = None  # a run or a file of the reader's own
     api.build_recipe(domain, recipe, **words, settings=settings)
 
 
