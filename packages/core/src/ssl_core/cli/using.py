@@ -68,6 +68,10 @@ def evaluate(
     screen.rivals(found)
     _say_few_shot(screen, found.get("few_shot"))
     _say_corruptions(screen, found.get("corruptions"))
+    for name, measured in found.get("more", {}).items():
+        if "table" in measured:
+            screen.say(f"\n{name}:")
+            screen.table(*measured["table"])
     screen.result(found)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -13,7 +12,9 @@ from ssl_core.report.atlas import atlas
 from ssl_core.report.curves import training
 from ssl_core.report.document import document, section, table
 from ssl_core.report.outcome import duration, facts, measurements, scores, unreadable
+from ssl_core.report.pictures import figure
 from ssl_core.report.style import asset
+from ssl_core.report.tuned import tuned
 from ssl_core.runs.config import to_yaml
 from ssl_core.runs.folder import Run
 from ssl_core.runs.progress import parts_of
@@ -26,11 +27,10 @@ _PARTS = {
     "map": "Map",
     "seen": "Views",
     "measured": "Measurements",
+    "tuned": "Fine-tuned",
     "reproduce": "Reproduce",
 }
 """Anchors that the page's first line names, in order."""
-_WIDE = 150
-"""Pixels from which a picture is a row of several (frames, planes) and gets more room."""
 
 
 def write_report(run: Run) -> Path:
@@ -56,6 +56,7 @@ def render(run: Run, *, scripts: Sequence[str] = (), version: str | None = None)
         atlas(run),
         _seen(run),
         measurements(run.summary["rivals"]) if run.finished else "",
+        tuned(run),
         unreadable(run.corrupt()),
         _reproduce(run, origin),
     ]
@@ -120,7 +121,7 @@ def _underway(run: Run, records: Sequence[Mapping[str, Any]]) -> str:
 
 def _seen(run: Run) -> str:
     """Views, hidden parts and predictions: one column each, a record a row."""
-    columns = [_picture(caption, file.read_bytes()) for caption, file in run.pictures()]
+    columns = [figure(caption, file.read_bytes()) for caption, file in run.pictures()]
     columns += [
         f'<figure class="told"><figcaption>{escape(caption)}</figcaption>'
         + "".join(f"<p>{escape(text)}</p>" for text in texts)
@@ -130,14 +131,6 @@ def _seen(run: Run) -> str:
     title = "What the method sees: the same held-out records in every column"
     return section(
         "seen", title, f'<div class="columns">{"".join(columns)}</div>' if columns else ""
-    )
-
-
-def _picture(caption: str, png: bytes) -> str:
-    wide = ' class="wide"' if int.from_bytes(png[16:20], "big") > _WIDE else ""
-    return (
-        f'<figure><figcaption>{escape(caption)}</figcaption><img{wide} alt="{escape(caption)}" '
-        f'src="data:image/png;base64,{base64.b64encode(png).decode()}"></figure>'
     )
 
 

@@ -1,15 +1,19 @@
-"""Plain arrays as PNG files."""
+"""Plain arrays as PNG files, and such files in a page."""
 
 from __future__ import annotations
 
+import base64
 import struct
 import zlib
 from collections.abc import Sequence
+from html import escape
 
 import numpy as np
 
 _GAP = 2
 _WHITE = 255
+_WIDE = 150
+"""Pixels from which a picture is a row of several (frames, planes) and gets more room."""
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -69,3 +73,12 @@ def stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
         rows.append(np.pad(picture, edge, constant_values=_WHITE))
     whole: np.ndarray = np.concatenate(rows)[:-_GAP]
     return whole
+
+
+def figure(caption: str, png: bytes) -> str:
+    """A PNG file with its caption, as HTML that holds the file."""
+    wide = ' class="wide"' if int.from_bytes(png[16:20], "big") > _WIDE else ""
+    return (
+        f'<figure><figcaption>{escape(caption)}</figcaption><img{wide} alt="{escape(caption)}" '
+        f'src="data:image/png;base64,{base64.b64encode(png).decode()}"></figure>'
+    )

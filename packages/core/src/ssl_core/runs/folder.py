@@ -132,6 +132,11 @@ class Run:
         """The small pictures of the gallery's records, side by side in one PNG file."""
         return self.gallery_folder / "pictures.png"
 
+    def finetuned(self) -> list[Path]:
+        """Folders inside the run that hold finished networks which `finetune` made from it."""
+        heads = sorted(self.path.glob("*/head.safetensors"))
+        return [head.parent for head in heads if (head.parent / "summary.json").is_file()]
+
     @property
     def report_file(self) -> Path:
         return self.path / "report.html"
