@@ -9,7 +9,7 @@ from ssl_core.batch import Batch
 from ssl_core.rng import Rng
 from ssl_medical.blocks import Blocks
 from ssl_medical.prepare import SCALE
-from ssl_medical.views import policies
+from ssl_medical.views import elastic, policies
 from ssl_medical.views.intensity import (
     Intensity,
     add_noise,
@@ -72,6 +72,65 @@ def test_sampling_by_slabs_is_torchs_trilinear() -> None:
             sampled(x[2:3], where.rows(slice(2, 3)), (6, 8, 7)), sampled(x, where, (6, 8, 7))[2:3]
         )
     assert (sampled(x, far, (6, 8, 7)) == 0).float().mean() > 0.2
+
+
+def test_a_placement_is_monais_affine() -> None:
+    x = draw(3, 1, 12, 10, 9).detach().float()
+    sides = (7, 8, 6)
+    place = RandomPlacement((0.5, 1.0), angle=35.0, flips=(0.5, 0.5, 0.5), turns=0.5).sample(
+        keys(3), (12, 10, 9), sides, (1.0, 1.5, 0.7)
+    )
+    found = sampled(x, place, sides)
+    for row in range(3):
+        affine = torch.eye(4)
+        affine[:3, :3] = place.matrix[row]
+        affine[:3, 3] = place.centre[row] - torch.tensor([6.0, 5.0, 4.5])
+        monai = mt.Affine(affine=affine, spatial_size=sides, padding_mode="zeros", image_only=True)
+        want = torch.as_tensor(monai(x[row]))
+        torch.testing.assert_close(found[row], want, rtol=0, atol=1e-4)
+    stored = (x * 1000).to(torch.int16)
+    torch.testing.assert_close(sampled(stored, place, sides), sampled(stored.float(), place, sides))
+    square = sampled(x[:1, :, :10], exact(quarter(torch.tensor([3]), 3), (10, 10, 9)), (10, 10, 9))
+    want = torch.as_tensor(mt.Rotate90(k=1, spatial_axes=(0, 1))(x[0, :, :10]))
+    torch.testing.assert_close(square[0], want, rtol=0, atol=1e-4)
+
+
+def test_elastic_fields_are_splines_and_vanish_at_zero() -> None:
+    x = draw(3, 1, 12, 12, 12).detach().float()
+    sides, spacing = (8, 8, 8), (1.0, 1.0, 1.0)
+    plain, bent = (
+        RandomPlacement((0.6, 0.9), elastic=most).sample(keys(3), (12, 12, 12), sides, spacing)
+        for most in (0.0, 0.4)
+    )
+    assert torch.equal(plain.matrix, bent.matrix)
+    still = Placement(bent.centre, bent.matrix, torch.zeros_like(bent.bend))
+    assert torch.equal(sampled(x, still, sides), sampled(x, plain, sides))
+    moved = sampled(x, bent, sides)
+    assert (moved - sampled(x, plain, sides)).abs().mean() > 0.01
+    assert torch.equal(sampled(x[1:2], bent.rows(slice(1, 2)), sides), moved[1:2])
+    exactly = Placement(*(part.double() for part in (bent.centre, bent.matrix, bent.bend)))
+    want = sampled(x.double(), exactly, sides).float()
+    torch.testing.assert_close(moved, want, rtol=0, atol=1e-4)
+    # Splines reproduce lines: points moved in proportion to their place stretch the view.
+    at = (torch.arange(7.0) - 3) / elastic.CELLS  # shares of the view from its middle
+    line = at.view(1, 1, 7, 1, 1).expand(1, 1, 7, 7, 7)
+    (found,) = elastic.field(line, (8, 6, 5))
+    want = ((torch.arange(8) + 0.5) / 8 - 0.5).view(1, 8, 1, 1).expand(1, 8, 6, 5)
+    torch.testing.assert_close(found, want)
+    low, high = torch.eye(3), bent.bend.abs().amax((2, 3, 4))
+    extent = torch.linalg.vector_norm(bent.matrix @ low, dim=1) * 8
+    assert (high <= 0.4 * extent / elastic.CELLS + 1e-5).all()
+    with pytest.raises(ValueError, match="space folds"):
+        policies.pairs(SPEC, elastic=0.5)
+
+
+def test_rows_at_a_time_change_nothing(monkeypatch) -> None:
+    batch = batch_of(5)
+    policy = policies.pairs(SPEC, size=4, elastic=0.3)
+    whole = policy(batch, Rng.at(0, 0, batch.ids))
+    monkeypatch.setattr(policies, "_AT_ONCE", 2 * 16 * 12 * 8)
+    for one, other in zip(whole, policy(batch, Rng.at(0, 0, batch.ids)), strict=True):
+        assert torch.equal(one.data, other.data)
 
 
 def test_a_view_lies_where_its_provenance_says() -> None:

@@ -29,6 +29,10 @@ class Blocks:
     def __len__(self) -> int:
         return self.data.shape[0]
 
+    def __getitem__(self, rows: slice | Tensor) -> Blocks:
+        """Some of the batch."""
+        return Blocks(self.data[rows], self.corner[rows], self.shape[rows])
+
     def to(self, device: torch.device | str) -> Blocks:
         """The same blocks on another device."""
         parts = (self.data, self.corner, self.shape)

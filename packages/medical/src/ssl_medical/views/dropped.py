@@ -12,7 +12,7 @@ from ssl_core.rng import Rng
 from ssl_core.views import View
 from ssl_medical.views import paint
 from ssl_medical.views.policies import Range, Spec, VolumePolicy, frame, placement
-from ssl_medical.views.space import RandomPlacement, sampled
+from ssl_medical.views.space import RandomPlacement
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Dropped(VolumePolicy):
     def __call__(self, batch: Batch, rng: Rng) -> list[View]:
         rng, own = rng.fold("view", 0), self.frame
         place = self.place.sample(rng, own.block, own.sides, own.spec["spacing"])
-        x = own.normalised(sampled(own.unit(batch.data), place, own.sides))
+        x = own.normalised(own.seen(batch.data, place))
         hidden = paint.cut_out(rng, own.sides, share=self.share, block=self.block)
         params = {**place.told(batch.data, own.spec["spacing"]), "target": x, "hidden": hidden}
         return [View(torch.where(hidden, 0.0, x), rng, params=params)]

@@ -1,12 +1,13 @@
 """View policies by name: which blocks of a scan a method compares.
 
 All take the data's spec and keyword options; `size` None follows the data's block. `scale` is the
-share of the block's sides a view covers; other options are those of `Intensity`.
+share of the block's sides a view covers, `elastic` how far a coarse grid over it may bend (in its
+cells, 0.4 at most); other options are those of `Intensity`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,8 @@ from ssl_medical.views.space import Placement, RandomPlacement, sampled
 
 Spec = Mapping[str, Any]
 Range = Sequence[float]
+_AT_ONCE = 2**20
+"""Voxels that a CPU works on at a time."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,17 @@ class Frame:
     def __post_init__(self) -> None:
         object.__setattr__(self, "block", tuple(self.spec["block"][: int(self.spec["axes"])]))
 
+    def stored(self, data: Blocks) -> Tensor:
+        """Voxels as they are stored, int16 `[B, C, *block]`, without the third axis of slices."""
+        return data.data if len(self.sides) == 3 else data.data[..., 0]
+
     def unit(self, data: Blocks) -> Tensor:
-        """Intensities in 0..1, float32 `[B, C, *block]`, without the third axis of slices."""
-        x = data.data if len(self.sides) == 3 else data.data[..., 0]
-        return x.to(torch.float32, copy=True).mul_(1 / SCALE)
+        """Intensities in 0..1, float32 `[B, C, *block]`."""
+        return self.stored(data).to(torch.float32, copy=True).mul_(1 / SCALE)
+
+    def seen(self, data: Blocks, place: Placement) -> Tensor:
+        """Intensities in 0..1 where views lie, float32 `[B, C, *sides]`; zero outside the block."""
+        return sampled(self.stored(data), place, self.sides).mul_(1 / SCALE)
 
     def normalised(self, x: Tensor) -> Tensor:
         """(x - mean) / std of the data."""
@@ -59,10 +69,26 @@ class Frame:
 
     def plain(self, batch: Batch) -> Tensor:
         """float32 `[B, C, *sides]`, normalised."""
-        x = self.unit(batch.data)
-        if self.sides != self.block:
-            x = sampled(x, self.middle(batch), self.sides)
-        return self.normalised(x)
+        if self.sides == self.block:
+            return self.normalised(self.unit(batch.data))
+        return self.normalised(self.seen(batch.data, self.middle(batch)))
+
+
+def by_rows(made: Callable[[slice], Tensor], data: Tensor) -> Tensor:
+    """`made` of all rows of `data`, on a CPU some at a time.
+
+    Every operation of a chain then finds the last one's result in the cache, and memory that is
+    given back and taken again without the system's help.
+    """
+    step = max(1, _AT_ONCE * len(data) // data.numel()) if data.device.type == "cpu" else len(data)
+    if step >= len(data):
+        return made(slice(None))
+    first = made(slice(0, step))
+    out = first.new_empty(len(data), *first.shape[1:])
+    out[:step] = first
+    for at in range(step, len(data), step):
+        out[at : at + step] = made(slice(at, at + step))
+    return out
 
 
 def frame(spec: Spec, size: int | Sequence[int] | None) -> Frame:
@@ -94,10 +120,13 @@ class Augmentation:
         place = self.place.sample(
             rng, self.frame.block, sides, spec["spacing"], near=near, reach=reach
         )
-        x = self.intensity(sampled(self.frame.unit(data), place, sides), rng)
-        params = place.told(data, spec["spacing"])
-        view = View(self.frame.normalised(x), rng, role=self.role, params=params)
-        return view, place
+
+        def made(rows: slice) -> Tensor:
+            x = self.frame.seen(data[rows], place.rows(rows))
+            return self.frame.normalised(self.intensity(x, rng[rows]))
+
+        x = by_rows(made, data.data)
+        return View(x, rng, role=self.role, params=place.told(data, spec["spacing"])), place
 
 
 @dataclass(frozen=True)
@@ -137,14 +166,18 @@ class VolumePolicy:
 
 
 def placement(
-    scale: Range, angle: float, flip: float | Sequence[float], turns: float
+    scale: Range,
+    angle: float,
+    flip: float | Sequence[float],
+    turns: float,
+    elastic: float = 0.0,
 ) -> RandomPlacement:
     """A checked `RandomPlacement`; one `flip` for all axes or one each."""
     if len(scale) != 2:
         raise ValueError(f"scale must be two numbers (low, high), got {scale!r}")
     flips = [flip] * 3 if isinstance(flip, (int, float)) else [*flip, 0.0, 0.0][:3]
     low, high = float(scale[0]), float(scale[1])
-    return RandomPlacement((low, high), angle, (flips[0], flips[1], flips[2]), turns)
+    return RandomPlacement((low, high), angle, (flips[0], flips[1], flips[2]), turns, elastic)
 
 
 def intensity(options: dict[str, Any]) -> Intensity:
@@ -163,6 +196,7 @@ def pairs(
     angle: float = 10.0,
     flip: float | Sequence[float] = 0.0,
     turns: float = 0.0,
+    elastic: float = 0.0,
     **options: Any,
 ) -> VolumePolicy:
     """Crops of one block with changed intensities, for contrastive methods.
@@ -174,7 +208,7 @@ def pairs(
         raise ValueError(f"views must be at least 1, got {views}")
     if overlap is not None and not 0 <= overlap < 1:
         raise ValueError(f"overlap must lie in [0, 1), got {overlap}")
-    where = placement(scale, angle, flip, turns)
+    where = placement(scale, angle, flip, turns, elastic)
     base = frame(spec, size)
     view = Augmentation(base, where, intensity(options))
     return VolumePolicy(base, (view,) * views, None if overlap is None else 1 - overlap)
@@ -192,6 +226,7 @@ def dino(
     angle: float = 10.0,
     flip: float | Sequence[float] = 0.0,
     turns: float = 0.0,
+    elastic: float = 0.0,
     **options: Any,
 ) -> VolumePolicy:
     """Multi-crop: global views first, then smaller ones of half the side (a multiple of 4)."""
@@ -200,8 +235,8 @@ def dino(
     base = frame(spec, size)
     small = local_size or [max(4, side // 8 * 4) for side in base.sides]
     change = intensity(options)
-    large = Augmentation(base, placement(global_scale, angle, flip, turns), change)
-    where = placement(local_scale, angle, flip, turns)
+    large = Augmentation(base, placement(global_scale, angle, flip, turns, elastic), change)
+    where = placement(local_scale, angle, flip, turns, elastic)
     local = Augmentation(frame(spec, small), where, change, role="local")
     return VolumePolicy(base, (large,) * global_views + (local,) * local_views)
 
@@ -214,10 +249,11 @@ def mae(
     angle: float = 0.0,
     flip: float | Sequence[float] = 0.0,
     turns: float = 0.0,
+    elastic: float = 0.0,
 ) -> VolumePolicy:
     """One crop with its own intensities, for masked methods."""
     base = frame(spec, size)
-    return VolumePolicy(base, (Augmentation(base, placement(scale, angle, flip, turns)),))
+    return VolumePolicy(base, (Augmentation(base, placement(scale, angle, flip, turns, elastic)),))
 
 
 def weak(spec: Spec, *, size: int | Sequence[int] | None = None) -> VolumePolicy:

@@ -26,7 +26,7 @@ from ssl_medical.views.policies import (
     intensity,
     placement,
 )
-from ssl_medical.views.space import Placement, RandomPlacement, sampled
+from ssl_medical.views.space import Placement, RandomPlacement
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Restore(VolumePolicy):
     def __call__(self, batch: Batch, rng: Rng) -> list[View]:
         rng, own = rng.fold("view", 0), self.frame
         place = self.place.sample(rng, own.block, own.sides, own.spec["spacing"])
-        clean = sampled(own.unit(batch.data), place, own.sides)
+        clean = own.seen(batch.data, place)
         told = place.told(batch.data, own.spec["spacing"])
         params = {**told, "target": own.normalised(clean)}
         return [View(own.normalised(self.corrupted(clean, rng)), rng, params=params)]
@@ -106,7 +106,7 @@ class CutOuts(VolumePolicy):
     def __call__(self, batch: Batch, rng: Rng) -> list[View]:
         own, spacing = self.frame, self.frame.spec["spacing"]
         place = self.place.sample(rng.fold("crop"), own.block, own.sides, spacing)
-        x = sampled(own.unit(batch.data), place, own.sides)
+        x = own.seen(batch.data, place)
         told = place.told(batch.data, spacing)
         made = []
         for v in range(2):
@@ -166,9 +166,9 @@ class Slices:
         level = rng.integers("slice", high=depth)
         rows = torch.arange(len(batch), device=level.device)
         # Rows and levels first, then what is left of the block: [B, C, X, Y].
-        flat = own.unit(data.__class__(data.data[rows, ..., level, None], data.corner, data.shape))
+        flat = data.__class__(data.data[rows, ..., level, None], data.corner, data.shape)
         place = self.place.sample(rng, own.block, own.sides, own.spec["spacing"])
-        x = sampled(flat, place, own.sides)
+        x = own.seen(flat, place)
         share = (data.corner[:, 2] + level + 0.5) / data.shape[:, 2]
         part = (share * self.partitions).floor().clamp(0, self.partitions - 1).long()
         made = []
@@ -225,31 +225,30 @@ class Grid(VolumePolicy):
     angle: float = 0.0
 
     def __call__(self, batch: Batch, rng: Rng) -> list[View]:
-        own, data = self.frame, batch.data
-        x = own.unit(data)
-        block = torch.tensor([float(b) for b in own.block], device=x.device)
-        count = torch.tensor([float(g) for g in self.grid], device=x.device)
+        own, device = self.frame, batch.ids.device
+        block = torch.tensor([float(b) for b in own.block], device=device)
+        count = torch.tensor([float(g) for g in self.grid], device=device)
         extent = block / count
         zoom = extent / extent.new_tensor([float(s) for s in own.sides])
         matrix = torch.diag(zoom).expand(len(batch), -1, -1)
         cells = itertools.product(*map(range, self.grid))
-        bases = [(torch.tensor(cell, device=x.device) + 0.5) * extent for cell in cells]
+        bases = [(torch.tensor(cell, device=device) + 0.5) * extent for cell in cells]
         made = []
         for n, centre in enumerate(bases):
             place = Placement(centre.expand(len(batch), -1), matrix)
-            made.append(self._view(x, place, batch, rng.fold("view", n), "base"))
+            made.append(self._view(place, batch, rng.fold("view", n), "base"))
         for n in range(self.targets):
             key = rng.fold("view", len(bases) + n)
             centre = extent / 2 + key.uniform("centre", len(extent)) * (block - extent)
-            view = self._view(x, Placement(centre, matrix), batch, key, "target")
+            view = self._view(Placement(centre, matrix), batch, key, "target")
             gaps = (torch.stack(bases)[None] - centre[:, None]).abs() / extent
             share = (1 - gaps).clamp(min=0).prod(2)  # [B, bases]; the bases tile: rows sum to one
             params = {**view.params, "overlap": share}
             made.append(View(view.data, key, role="target", params=params))
         return made
 
-    def _view(self, x: Tensor, place: Placement, batch: Batch, rng: Rng, role: str) -> View:
-        seen = self.frame.normalised(sampled(x, place, self.frame.sides))
+    def _view(self, place: Placement, batch: Batch, rng: Rng, role: str) -> View:
+        seen = self.frame.normalised(self.frame.seen(batch.data, place))
         told = place.told(batch.data, self.frame.spec["spacing"])
         return View(seen, rng, role=role, params=told)
 

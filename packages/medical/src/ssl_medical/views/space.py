@@ -17,6 +17,7 @@ from torch import Tensor
 from ssl_core.ops.geometry import check_probability
 from ssl_core.rng import Rng
 from ssl_medical.blocks import Blocks
+from ssl_medical.views.elastic import MOST, control_points, field
 
 _MOST_ROWS = 2**15
 """Rows of an image that float32 still tells apart to 1/250 of one."""
@@ -27,15 +28,30 @@ class Placement:
     """For every sample, where output voxels lie in the block.
 
     `centre` `[B, n]` in voxel edges (voxel i covers i to i + 1); `matrix` `[B, n, n]` takes steps
-    between output voxels to steps in the block.
+    between output voxels to steps in the block. `bend` are control points of an elastic field
+    (`elastic.field`) added to the places; provenance tells the places before.
     """
 
     centre: Tensor
     matrix: Tensor
+    bend: Tensor | None = None
 
     def rows(self, chosen: slice) -> Placement:
         """Where some of the samples lie."""
-        return Placement(self.centre[chosen], self.matrix[chosen])
+        bend = None if self.bend is None else self.bend[chosen]
+        return Placement(self.centre[chosen], self.matrix[chosen], bend)
+
+    def at(self, sides: Sequence[int], scale: Tensor, shift: Tensor) -> list[Tensor]:
+        """Where output voxels lie, times `scale` plus `shift` (`[n]` each): an axis `[B, *sides]`.
+
+        Scaled from the start: every pass over all places counts.
+        """
+        found = _along(self.matrix * scale[:, None], self.centre * scale + shift, sides)
+        if self.bend is None:
+            return found
+        shape = (1, -1, *[1] * len(sides))
+        bent = field(self.bend * scale.view(shape), sides)
+        return [place.add_(more) for place, more in zip(found, bent, strict=True)]
 
     def told(self, data: Blocks, spacing: Sequence[float]) -> dict[str, Tensor]:
         """A view's provenance: `millimetres`, and `place`, its centre as shares of the scan."""
@@ -56,13 +72,15 @@ class Placement:
 def sampled(x: Tensor, place: Placement, sides: Sequence[int], *, nearest: bool = False) -> Tensor:
     """`[B, C, *block]` at a placement: float `[B, C, *sides]`; zero outside the block.
 
-    The identity, flips and quarter turns are exact to rounding.
+    Stored voxels (int16) come as float32 of the same values. The identity, flips and quarter turns
+    are exact to rounding.
     """
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not nearest
+    plain = x.device.type == "cpu" and x.dtype in (torch.float32, torch.int16) and not nearest
     if plain and x.dim() == 5 and (x.shape[2] + 2) * (x.shape[3] + 2) <= _MOST_ROWS:
         return _by_slabs(x, place, sides)
+    x = x if x.is_floating_point() else x.float()
     whole = place.matrix.new_tensor(x.shape[2:])
-    at = _along(2 * place.matrix / whole[:, None], 2 * place.centre / whole - 1, sides)
+    at = place.at(sides, 2 / whole, -torch.ones_like(whole))
     grid = torch.stack(at[::-1], dim=-1)  # torch counts the last axis first
     mode = "nearest" if nearest else "bilinear"
     return F.grid_sample(x, grid.to(x.dtype), mode=mode, align_corners=False)
@@ -86,7 +104,7 @@ def _along(matrix: Tensor, centre: Tensor, sides: Sequence[int]) -> list[Tensor]
 
 
 def _by_slabs(x: Tensor, place: Placement, sides: Sequence[int]) -> Tensor:
-    """Trilinear sampling of float32 `[B, C, X, Y, Z]` by torch's planar kernel.
+    """Trilinear sampling of float32 or int16 `[B, C, X, Y, Z]` by torch's planar kernel.
 
     On a CPU that kernel is vectorised and the one for volumes is not. The slabs of the first axis
     stand below one another in one image, zeros around each; every place is looked up in its slab
@@ -95,25 +113,29 @@ def _by_slabs(x: Tensor, place: Placement, sides: Sequence[int]) -> Tensor:
     """
     rows, channels, depth, height, width = x.shape
     tall = height + 2
-    padded = F.pad(x, (0, 0, 1, 1, 1, 2))  # [B, C, depth + 3, tall, width]
+    padded = torch.zeros(rows, channels, depth + 3, tall, width)
+    padded[:, :, 1 : depth + 1, 1 : height + 1] = x
     # The next slab is the same memory one slab later: channels that overlap, not a copy.
     each, own, slab_stride = padded.stride()[:3]
     shape = (rows, 2, channels, (depth + 2) * tall, width)
     image = padded.as_strided(shape, (each, slab_stride, own, width, 1)).flatten(1, 2)
-    # Rows and columns are in the kernel's units, -1 to 1, from the start: every pass counts.
+    # Rows and columns are in the kernel's units, -1 to 1.
     scale = place.matrix.new_tensor([1.0, 2 / image.shape[2], 2 / width])
-    centre = (place.centre - 0.5) * scale + scale.new_tensor([0.0, 0.0, 1 / width - 1])
-    first, second, third = _along(place.matrix * scale[:, None], centre, sides)
-    slab = first.clamp_(-1, depth).floor()
+    shift = scale.new_tensor([0.0, 0.0, 1 / width - 1]) - 0.5 * scale
+    first, second, third = place.at(sides, scale, shift)
+    # What is made anew costs as much as what is computed: the system hands out empty pages.
+    grid = first.new_empty(*first.shape, 2)
+    slab = torch.floor(first.clamp_(-1, depth), out=grid[..., 0])
     share = first.sub_(slab).unsqueeze(1)  # [B, 1, *sides]
     down = 2 / image.shape[2]
-    grid = first.new_empty(*first.shape, 2)
-    grid[..., 0] = third
     second = second.clamp_(-down, height * down).add_((tall + 1.5) * down - 1)
     torch.add(second, slab, alpha=tall * down, out=grid[..., 1])
+    grid[..., 0] = third
     grid = grid.view(rows, -1, sides[-1], 2)
     both = F.grid_sample(image, grid, align_corners=False).view(rows, 2, channels, *sides)
-    return torch.lerp(both[:, 0], both[:, 1], share)
+    # The sum lies where the places did, unless there are more channels than room.
+    room = third.unsqueeze(1) if channels == 1 else None
+    return torch.lerp(both[:, 0], both[:, 1], share, out=room)
 
 
 @dataclass(frozen=True)
@@ -121,13 +143,15 @@ class RandomPlacement:
     """Crops of a share `scale` of the block's sides, turned by up to `angle` degrees an axis.
 
     `flips` are probabilities of mirroring along each axis (left and right differ in anatomy: the
-    default mirrors none), `turns` that of a random quarter turn in the axial plane.
+    default mirrors none), `turns` that of a random quarter turn in the axial plane. `elastic` is
+    how far points of a coarse grid may move, in its cells (0: nothing bends).
     """
 
     scale: tuple[float, float] = (0.6, 1.0)
     angle: float = 10.0
     flips: tuple[float, float, float] = (0.0, 0.0, 0.0)
     turns: float = 0.0
+    elastic: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.scale
@@ -135,6 +159,8 @@ class RandomPlacement:
             raise ValueError(f"scale must be an increasing pair in (0, 1], got {self.scale}")
         for p in (*self.flips, self.turns):
             check_probability("flip or turn", p)
+        if not 0 <= self.elastic <= MOST:
+            raise ValueError(f"elastic must lie in 0..{MOST}, or space folds; got {self.elastic}")
 
     def sample(
         self,
@@ -159,7 +185,8 @@ class RandomPlacement:
         centre = low + unit * (high - low)
         zoom = extent / extent.new_tensor([float(s) for s in sides])
         matrix = self._turned(rng, axes, spacing) * zoom[:, :, None]
-        return Placement(centre, matrix @ self._exact(rng, axes))
+        bend = control_points(rng, extent, most=self.elastic) if self.elastic else None
+        return Placement(centre, matrix @ self._exact(rng, axes), bend)
 
     def _turned(self, rng: Rng, axes: int, spacing: Sequence[float]) -> Tensor:
         """Small rotations `[B, n, n]`, rigid in millimetres."""
