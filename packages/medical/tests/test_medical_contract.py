@@ -63,6 +63,13 @@ CASES = [
         encoder="unet_nano",
         encoder_options={"widths": (4, 8), "dim": 4, "axes": 2},
     ),
+    MethodCase(
+        "relative_position",
+        "pairs",
+        options={"contrast": 0.5, "hidden": 16, "projection": 8},
+        **SMALL,
+        **UNET,
+    ),
     MethodCase("voco", "voco", options=HEAD, view_options={"size": 8, "grid": (2, 2, 1)}, **RESNET),
     MethodCase("swin_unetr", "cutouts", options={"dim": 8}, **SMALL, **UNET),
 ]

@@ -14,10 +14,11 @@ from ssl_medical.encoders.create import create_encoder
 from ssl_medical.methods.global_local import GlobalLocal, partition_contrast, region_contrast
 from ssl_medical.methods.global_local import regions as default_regions
 from ssl_medical.methods.models_genesis import ModelsGenesis
+from ssl_medical.methods.relative_position import RelativePosition, relative_position
 from ssl_medical.methods.swin_unetr import SwinUNETRPretext
 from ssl_medical.methods.voco import base_spread, overlap_likeness
 from ssl_medical.prepare import SCALE
-from ssl_medical.views import paint, pretexts
+from ssl_medical.views import paint, policies, pretexts
 
 SPEC = {"channels": 1, "axes": 3, "block": [32, 32, 32], "shape": [32, 32, 32],
         "spacing": [1.0, 1.0, 2.0], "mean": [0.4], "std": [0.3], "draws": False}  # fmt: skip
@@ -80,6 +81,45 @@ def test_restoring_an_untouched_block_asks_for_the_identity() -> None:
     method.out.bias.data.fill_(0.25)
     want = (0.25 - view.params["target"]).square().mean()
     torch.testing.assert_close(method([view]).total, want)
+
+
+# Relative positions
+
+
+def test_the_variance_of_errors_is_the_mean_over_all_pairs() -> None:
+    told, true = draw(2, 7, 3), draw(2, 7, 3, seed=1).detach()
+    gap = (told[:, :, None] - told[:, None]) - (true[:, :, None] - true[:, None])
+    want = gap.square().mean() / 2
+    found = relative_position(told - true)
+    torch.testing.assert_close(found, want)
+    (slope,) = torch.autograd.grad(want, told)
+    assert_gradients(relative_position(told - true), [told], [slope])
+    assert relative_position(draw(2, 1, 3).expand(2, 5, 3)) < 1e-12, "a shift of a scan is free"
+    collapsed = relative_position(-true)
+    torch.testing.assert_close(collapsed, true.var(1, correction=0).mean())
+
+
+def test_places_are_those_of_the_views_in_the_scan() -> None:
+    """A network that tells true places has no error, whatever the crops."""
+    batch = batch_of(2)
+    policy = policies.pairs(SPEC, size=8, views=2, scale=(0.5, 0.9), angle=20.0)
+    method = RelativePosition(create_encoder("unet_nano", SPEC, widths=(4, 8)), policy)
+    views = policy(batch, Rng.at(0, 0, batch.ids))
+    steps = torch.arange(8) - 3.5
+    grid = torch.stack(torch.meshgrid(steps, steps, steps, indexing="ij"), -1).flatten(0, 2)
+    for view in views:
+        want = grid @ view.params["matrix"].mT + view.params["centre"][:, None]
+        torch.testing.assert_close(method._place(view) * 32, want)  # half of 32 x 2 mm
+    assert not method.batch_coupled
+    assert set(method(views).parts) == {"position"}
+    both = RelativePosition(method.encoder, policy, contrast=0.5, hidden=16, projection=8)
+    loss = both(views)
+    assert both.batch_coupled
+    torch.testing.assert_close(loss.total.detach(), sum(loss.parts.values()))
+    shown = both.shown(views)
+    assert [x.shape for x in shown.values()] == [(2, 1, 8, 8, 8)] * 3
+    with pytest.raises(ValueError, match="contrast"):
+        RelativePosition(method.encoder, policy, contrast=-1.0)
 
 
 # Swin UNETR

@@ -3,6 +3,7 @@
 METHODS = {
     "models_genesis": "ssl_medical.methods.models_genesis:ModelsGenesis",
     "global_local": "ssl_medical.methods.global_local:GlobalLocal",
+    "relative_position": "ssl_medical.methods.relative_position:RelativePosition",
     "voco": "ssl_medical.methods.voco:VoCo",
     "alice": "ssl_medical.methods.alice:Alice",
     "unet_inpainting": "ssl_medical.methods.unet_inpainting:UNetInpainting",
