@@ -12,6 +12,7 @@ from ssl_core.recipe import Data
 from ssl_medical import samples
 from ssl_medical.domain import MEDICAL
 from ssl_medical.files.open import read_volume
+from ssl_medical.picture import fullest, labelled
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,28 @@ def test_folders_without_scans_are_refused(tmp_path) -> None:
         MEDICAL.open(Data(path=str(tmp_path)))
     with pytest.raises(UserError, match=r"holds no \.dcm"):
         MEDICAL.open(Data(path=str(tmp_path), format="dicom"))
+
+
+def test_organs_have_no_brightness_of_their_own() -> None:
+    """Which organ is the brighter differs between scans, as between sequences and phases."""
+    brighter = []
+    for number in range(24):
+        phantom = samples.draw(0, number, number)
+        liver, spleen = (phantom.data[phantom.organs == organ] for organ in (2, 3))
+        brighter.append(np.median(liver) > np.median(spleen))
+    assert 6 <= sum(brighter) <= 18
+
+
+def test_labels_are_drawn_over_the_scan() -> None:
+    labels = np.zeros((8, 8, 8), np.int64)
+    labels[5, 2:4, 6] = (1, 2)
+    assert fullest(labels)[0] == 5
+    assert fullest(labels)[2] == 6
+    picture = labelled(np.full((8, 8, 8), 0.5), labels, fullest(labels))
+    assert picture.shape == (64, 8 * 26, 3)
+    grey = (picture == picture[..., :1]).all(-1)
+    assert grey.mean() > 0.9
+    assert len(np.unique(picture[~grey], axis=0)) == 2
 
 
 def test_pictures_hang_the_planes_upright() -> None:

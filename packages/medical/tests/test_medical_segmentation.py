@@ -9,14 +9,19 @@ import torch
 
 import ssl_medical
 from ssl_core.batch import Batch
+from ssl_core.data import Subset
 from ssl_core.errors import UserError
 from ssl_core.recipe import Data
+from ssl_core.report import render
 from ssl_core.rng import Rng
+from ssl_core.runs.folder import Run
 from ssl_medical.blocks import Blocks
 from ssl_medical.domain import MEDICAL
 from ssl_medical.encoders.create import create_encoder
 from ssl_medical.prepare import SCALE
 from ssl_medical.reader import ReaderOptions, VolumeReader
+from ssl_medical.segmentation import start
+from ssl_medical.segmentation.few_labels import few_label_dice
 from ssl_medical.segmentation.labelled import (
     LabelledReader,
     classes_of,
@@ -114,6 +119,29 @@ def test_windows_cover_scans_of_any_size(labelled) -> None:
     assert predict(method.eval(), scan, views, torch.device("cpu")).shape == (20, 33, 9)
 
 
+def test_the_head_starts_where_it_fits_and_nothing_else_moves(labelled) -> None:
+    source, reader = labelled
+    torch.manual_seed(0)
+    encoder = create_encoder("unet_nano", reader.spec, widths=(4, 8))
+    method = Segmenter(encoder, labelled_views(reader.spec, [16, 16, 16]), classes=7)
+    ids = torch.arange(2)
+    batch = Batch(reader.collate([reader.decode(source[i]) for i in (0, 1)]), ids, ids)
+    (view,) = method.views(batch, Rng.at(1, 0, ids))
+
+    def right() -> float:
+        with torch.no_grad():
+            told = method.eval().out(method.dense(view)).argmax(1)
+        return float((told == view.params["labels"]).float().mean())
+
+    before, share = encoder.state_dict(), right()
+    kept = {name: value.clone() for name, value in before.items()}
+    state = torch.get_rng_state()
+    start.start_head(method, Subset(source, [0, 1]), reader, torch.device("cpu"), seed=0)
+    assert right() > max(0.5, share + 0.2)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(value, kept[name]) for name, value in encoder.state_dict().items())
+
+
 def test_a_run_is_finetuned_for_segmentation(folder, tmp_path) -> None:
     run = ssl_medical.pretrain(
         data=str(folder), method="simclr", out=str(tmp_path / "run"), steps=2, batch_size=8,
@@ -128,11 +156,17 @@ def test_a_run_is_finetuned_for_segmentation(folder, tmp_path) -> None:
     out = Path(found["out"])
     assert (out / "head.safetensors").is_file()
     assert json.loads((out / "summary.json").read_text())["dice"] == pytest.approx(found["dice"])
+    shown = Run(out).pictures()
+    assert [caption for caption, _ in shown] == ["scan", "labels", "told by the network"]
+    page = render(run)
+    assert 'id="tuned"' in page
+    assert "told by the network" in page
     with pytest.raises(UserError, match="did you mean 'segmentation'"):
         ssl_medical.finetune(run, task="segmentaton")
 
 
-def test_few_labels_are_compared_with_scratch(folder, tmp_path) -> None:
+def test_few_labels_are_compared_with_scratch(folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(start, "_STEPS", 3)
     options = {"volumes": 2, "seeds": 1, "steps": 2, "batch_size": 2, "tested": 2}
     more = {f"evaluation.more.few_label_dice.{name}": value for name, value in options.items()}
     run = ssl_medical.pretrain(
@@ -142,6 +176,13 @@ def test_few_labels_are_compared_with_scratch(folder, tmp_path) -> None:
     found = run.summary["more"]["few_label_dice"]
     assert len(found["each"]["scratch"]) == 1
     assert "labelled scans" in run.summary["verdict"]
+    several = ssl_medical.evaluate(
+        run, more={"few_label_dice": {**options, "volumes": [1, 2], "steps": 1}}
+    )["more"]["few_label_dice"]
+    assert [row["volumes"] for row in several["rows"]] == [1, 2]
+    assert [row[0] for row in several["table"][1]] == ["1", "2"]
+    with pytest.raises(UserError, match="volumes"):
+        few_label_dice(run, MEDICAL, torch.device("cpu"), volumes=[])
     bare = ssl_medical.pretrain(
         data=str(folder / "scans"), method="simclr", out=str(tmp_path / "bare"), steps=2,
         batch_size=8, settings=TINY | more, progress=False,

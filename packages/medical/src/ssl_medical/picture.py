@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 _HIDDEN = np.array([60, 30, 70], np.uint8)
+_COLOURS = np.array(
+    [(66, 133, 244), (219, 68, 55), (244, 180, 0), (15, 157, 88), (171, 71, 188),
+     (0, 172, 193), (255, 112, 67), (158, 157, 36), (92, 107, 192), (240, 98, 146)],
+    np.float32,
+)  # fmt: skip
+"""Of labels 1, 2, ...; they come round again."""
+_SHARE = 0.45
+_LEAST = 64
 
 
 def planes(data: Any, spec: Mapping[str, Any]) -> list[np.ndarray]:
@@ -23,11 +31,34 @@ def planes(data: Any, spec: Mapping[str, Any]) -> list[np.ndarray]:
     return [_coloured(_hung(volume)) for volume in unit]
 
 
-def _hung(volume: np.ndarray) -> np.ndarray:
-    """The planes beside one another, a voxel apart; a slice alone."""
+def labelled(unit: np.ndarray, labels: np.ndarray, at: Sequence[int]) -> np.ndarray:
+    """uint8 `[H, W, 3]`: the planes of a scan 0..1 `[X, Y, Z]` that meet `at` a voxel, with its
+    labels `[X, Y, Z]` in colours over it; small scans are enlarged.
+    """
+    grey = _coloured(_hung(unit, at))
+    seen = _hung(labels, at).astype(np.int64)
+    colour = _COLOURS[(seen - 1) % len(_COLOURS)]
+    mixed = grey * (1 - _SHARE) + colour * _SHARE
+    out = np.where(seen[..., None] > 0, mixed, grey).round().astype(np.uint8)
+    times = -(-_LEAST // min(unit.shape))
+    return out.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def fullest(labels: np.ndarray) -> tuple[int, ...]:
+    """Where the planes lie that show most different labels, nearest to the middle of those."""
+    found = []
+    for axis, side in enumerate(labels.shape):
+        counts = np.array([len(np.unique(plane)) for plane in np.moveaxis(labels, axis, 0)])
+        best = np.flatnonzero(counts == counts.max())
+        found.append(int(best[np.abs(best - side // 2).argmin()]))
+    return tuple(found)
+
+
+def _hung(volume: np.ndarray, at: Sequence[int] | None = None) -> np.ndarray:
+    """The planes beside one another, a voxel apart; a slice alone. They meet in the middle."""
     if volume.ndim == 2:
         return _upright(volume)
-    x, y, z = (side // 2 for side in volume.shape)
+    x, y, z = at or [side // 2 for side in volume.shape]
     shown = [_upright(p) for p in (volume[:, :, z], volume[:, y, :], volume[x, :, :])]
     height = max(plane.shape[0] for plane in shown)
     columns = []

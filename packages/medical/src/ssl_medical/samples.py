@@ -2,8 +2,10 @@
 
 Every patient has a body of random proportions with liver, spleen, two kidneys and spine, seen on
 one or two scans. One lesion of a size, brightness and place of its own tells the class by its
-*structure*: solid, hollow, lobed or layered. Contrast, texture, bias field and noise differ between
-scans, as between scanners; half the scans are CT in Hounsfield units, half MR on arbitrary scales.
+*structure*: solid, hollow, lobed or layered. Half the scans are CT in Hounsfield units, before or
+after a contrast agent, half MR on arbitrary scales, of one sequence or another: which organ is
+brighter than which differs between scans, as do texture, bias field and noise. An organ is known
+by where it lies and by its shape; a few labelled scans do not show what it looks like on others.
 `volumes.csv` lists scans with class, patient, modality and segmentation; files are NIfTI, a few CT
 as DICOM series.
 """
@@ -29,7 +31,8 @@ DEFAULT_COUNT = 640
 LESIONS = ("solid", "hollow", "lobed", "layered")
 ORGANS = ("background", "body", "liver", "spleen", "kidneys", "spine", "lesion")
 """Names of the segmentation's values."""
-_HOUNSFIELD = (-950.0, -20.0, 70.0, 110.0, 160.0, 420.0)
+_HOUNSFIELD = ((-965, -935), (-80, 40), (40, 140), (40, 160), (40, 240), (220, 450))
+"""Air, body and organs, from before a contrast agent to its strongest phase."""
 _DICOM_EVERY = 40
 
 
@@ -136,16 +139,15 @@ def _appearance(
 ) -> np.ndarray:
     """Intensities of organs and lesion with texture, bias field and noise; float32."""
     if modality == "CT":
-        levels, unit = np.array(_HOUNSFIELD) + random.uniform(-15, 15, 6), 1.0
-        strength = random.uniform(160, 280)
+        levels, unit = random.uniform(*np.transpose(_HOUNSFIELD)), 1.0
+        strength, spread = random.uniform(160, 280), random.uniform(6, 14)
     else:
         unit = random.uniform(0.5, 4.0)
-        levels = np.array([20.0, *random.uniform(300, 800, 5)])
-        strength = random.uniform(300, 500)
+        levels = np.array([20.0, *random.uniform(200, 900, 5)])
+        strength, spread = random.uniform(300, 500), random.uniform(15, 40)
     sign = 1 if random.uniform() < 0.5 else -1
     body = np.where(organs == 6, 2, organs)
     data = levels[body] + sign * strength * pattern
-    spread = 8.0 if modality == "CT" else 25.0
     data = data + spread * _smooth(random, 6) * (organs > 0)
     if modality == "MR":
         data = data * np.exp(0.35 * _smooth(random, 2))

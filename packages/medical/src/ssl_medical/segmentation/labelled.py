@@ -149,7 +149,7 @@ class LabelledViews:
         scan, labels = split(batch.data)
         block, sides = self.frame.block, self.frame.sides
         place = self.place.sample(rng, block, sides, self.frame.spec["spacing"])
-        x = self.intensity(sampled(self.frame.unit(scan), place, sides), rng)
+        x = self.intensity(self.frame.seen(scan, place), rng)
         seen = sampled(labels if len(sides) == 3 else labels[..., 0], place, sides, nearest=True)
         return [View(self.frame.normalised(x), rng, params={"labels": seen[:, 0].long()})]
 

@@ -20,18 +20,30 @@ from ssl_medical.segmentation.labelled import LabelledReader, LabelledViews, as_
 
 
 class Segmenter(Method):
-    """An encoder, its dense map, one layer to `classes`; MONAI's Dice plus cross-entropy."""
+    """An encoder, its dense map, two layers to `classes`; MONAI's Dice plus cross-entropy.
+
+    Both layers see one voxel: what a dense map tells (places, say) need not separate linearly.
+    """
 
     batch_coupled = False
 
     def __init__(
-        self, encoder: nn.Module, views: ViewPolicy, *, classes: int, dim: int = 32
+        self,
+        encoder: nn.Module,
+        views: ViewPolicy,
+        *,
+        classes: int,
+        dim: int = 32,
+        hidden: int = 64,
     ) -> None:
         super().__init__(encoder, views)
         from monai.losses import DiceCELoss
 
         self.head = DenseHead(encoder, dim=dim)
-        self.out = CONV[axes_of(encoder)](self.head.dense_dim, classes, 1)
+        conv = CONV[axes_of(encoder)]
+        self.out = nn.Sequential(
+            conv(self.head.dense_dim, hidden, 1), nn.ReLU(), conv(hidden, classes, 1)
+        )
         self.classes = classes
         self.objective = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
 
@@ -42,16 +54,23 @@ class Segmenter(Method):
     def encode(self, views: Sequence[View]) -> tuple[Tensor, Tensor]:
         """Logits and labels `[B, *sides]`."""
         (view,) = views
+        return self.out(self.dense(view)), view.params["labels"]
+
+    def dense(self, view: View) -> Tensor:
+        """The map that the last layers see, `[B, D, *sides]`."""
         with dropout_keys(view.rng):
             features, dense = self.head(self.encoder, view.data)
         self.monitored = features.pooled.detach()
-        return self.out(dense), view.params["labels"]
+        return dense
+
+    def known(self, labels: Tensor) -> Tensor:
+        """Labels the network has no class for (rare ones it never saw) count as background."""
+        return torch.where(labels < self.classes, labels, 0)
 
     def loss(self, reps: tuple[Tensor, Tensor]) -> Loss:
         logits, labels = reps
-        # Labels the network has no class for (rare ones it never saw) count as background.
-        known = torch.where(labels < self.classes, labels, 0)
-        return Loss.of({"dice_ce": self.objective(logits.float(), known.unsqueeze(1))})
+        known = self.known(labels).unsqueeze(1)
+        return Loss.of({"dice_ce": self.objective(logits.float(), known)})
 
 
 @torch.no_grad()

@@ -18,23 +18,29 @@ from ssl_core.domain import Domain
 from ssl_core.engine.fit import Callback, FitResult
 from ssl_core.engine.parallel import process_group
 from ssl_core.errors import UserError
-from ssl_core.files import write_json
+from ssl_core.files import atomic_write, write_json
+from ssl_core.report.sprites import columns
 from ssl_core.rng import key_of
 from ssl_core.runs.finetuning import few_rows, finetune_settings, fit_repeated
 from ssl_core.runs.folder import Run
 from ssl_core.runs.model import load_model
 from ssl_core.runs.parts import split_data
+from ssl_core.runs.picturing import ROWS
 from ssl_core.runs.summary import versions
 from ssl_core.tensors import write_tensors
+from ssl_medical.picture import fullest, labelled
+from ssl_medical.prepare import SCALE
 from ssl_medical.reader import VolumeReader
 from ssl_medical.segmentation.labelled import (
     LabelledReader,
+    LabelledViews,
     classes_of,
     labelled_views,
     window_sides,
     with_masks,
 )
-from ssl_medical.segmentation.network import Segmenter, scores
+from ssl_medical.segmentation.network import Segmenter, predict, scores
+from ssl_medical.segmentation.start import start_head
 
 
 def segment_run(
@@ -85,9 +91,12 @@ def segment_run(
         )
         policy: Any = method.view_policy
         found = scores(method, heldout, reader, policy, device)
+        if rank() == 0:
+            write_pictures(method, heldout, reader, policy, device, Run(out).pictures_folder)
     outcome = {
         "run": str(run.path),
         "out": str(out),
+        "task": "segmentation",
         "labelled": len(train),
         **found,
         "table": [
@@ -108,6 +117,31 @@ def segment_run(
     return outcome
 
 
+@torch.no_grad()
+def write_pictures(
+    method: Segmenter,
+    source: Source,
+    reader: LabelledReader,
+    views: LabelledViews,
+    device: torch.device,
+    folder: Path,
+) -> None:
+    """Up to `ROWS` scans in three planes: alone, as they are labelled, as the network labels them.
+
+    The planes are those with most labels in truth.
+    """
+    drawn: dict[str, list[np.ndarray]] = {"scan": [], "labels": [], "told by the network": []}
+    for row in range(min(ROWS, len(source))):
+        scan, truth = reader.pair(source[row])
+        told = predict(method.eval(), scan, views, device).cpu().numpy()
+        at = fullest(truth[0])
+        for labels, pictures in zip((0 * told, truth[0], told), drawn.values(), strict=True):
+            pictures.append(labelled(scan[0] / SCALE, labels, at))
+    folder.mkdir(exist_ok=True)
+    for number, (caption, file) in enumerate(columns(drawn).items()):
+        atomic_write(folder / f"{number:02d} {caption}.png", file)
+
+
 def trained(
     encoder: nn.Module,
     train: Source,
@@ -125,12 +159,16 @@ def trained(
     seed: int | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> tuple[Segmenter, FitResult]:
-    """A `Segmenter` around `encoder`, trained for `steps`; its head starts from the seed."""
+    """A `Segmenter` around `encoder`: its last layers first, then every layer for `steps`.
+
+    The seed decides where new layers start.
+    """
     seed = recipe.train.seed if seed is None else seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(key_of("segmentation head", seed) % (1 << 63))
         views = labelled_views(spec, window_sides(spec))
         method = Segmenter(encoder, views, classes=classes)
+    start_head(method, train, reader, device, seed=seed)
     settings = finetune_settings(recipe, steps=steps, batch_size=batch_size)
     settings = settings.model_copy(update={"seed": seed, "log_every": max(1, steps // 5)})
     result = fit_repeated(
