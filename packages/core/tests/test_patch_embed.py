@@ -11,6 +11,7 @@ import torch
 from reference import GOLDEN
 from ssl_core.errors import UserError
 from ssl_core.networks.patch_embed import PatchEmbed, patchify, unpatchify
+from ssl_core.networks.vit import sized
 
 CASES = [((12,), (3,)), ((8, 12), (4, 3)), ((4, 6, 8), (2, 3, 4))]
 
@@ -56,3 +57,11 @@ def test_channels_last_images_give_the_same_patches() -> None:
 def test_sizes_that_do_not_fit_are_named(sides: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="cannot be cut into patches of 4x4"):
         patchify(torch.zeros(1, 3, *sides), (4, 4))
+
+
+def test_sizes_and_patches_are_named_in_one_way() -> None:
+    made = sized("here", "vit_small_patch7", {"small": {"dim": 3}}, dict)  # type: ignore[arg-type]
+    assert made(depth=2) == {"patch": 7, "dim": 3, "depth": 2}
+    for wrong in ("vit_tiny_patch7", "vit_small_patch", "vit_small", "small_patch7"):
+        with pytest.raises(AttributeError, match="module 'here' has no attribute"):
+            sized("here", wrong, {"small": {"dim": 3}}, dict)  # type: ignore[arg-type]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from reference import assert_gradients, golden
+from ssl_core.batch import Batch
 from ssl_core.data import ArraySource
 from ssl_core.errors import UserError
 from ssl_core.objectives import nt_xent
 from ssl_core.objectives.adversarial import adversarial_noise, divergence, virtual_adversarial
+from ssl_core.rng import Rng
 from ssl_text.domain import TEXT
 from ssl_text.encoders.swap import distilled_embeddings
 from ssl_text.methods.curriculum import STAGES, CurriculumMLM
@@ -228,9 +231,68 @@ def test_new_pieces_start_from_contextual_vectors():
     new = Tokenizer(models.WordLevel({"[UNK]": 0, "cat": 1, "dog": 2, "zebra": 3}, "[UNK]"))
     new.pre_tokenizer = pre_tokenizers.Whitespace()
     texts = ["dog", "the cat sat"]
-    made, count = distilled_embeddings(encoder, reader, new, texts, batch_size=1)
+    made, count = distilled_embeddings(encoder, reader, new, texts, batch_size=1, scaled=False)
     assert count[1:].tolist() == [1, 1, 0]
     batch = reader.collate([reader.encode("dog")])
     states = encoder(batch).tokens[0, 1:-1]
     torch.testing.assert_close(made[2], states.mean(0))
     torch.testing.assert_close(made[3], encoder.vocabulary.weight.mean(0))
+    moved, _ = distilled_embeddings(encoder, reader, new, texts)
+    between = made[:3] - made[:3].mean(0)  # [UNK] stands for the other words
+    length = encoder.vocabulary.weight.norm(dim=1).mean()
+    torch.testing.assert_close(
+        moved[:3], torch.nn.functional.normalize(between, dim=1) * length, rtol=1e-4, atol=1e-6
+    )
+    torch.testing.assert_close(moved[3], made[3])
+
+
+def test_a_contextual_start_predicts_better_than_a_random_one():
+    rng = np.random.default_rng(0)
+    nouns, verbs = ["cat", "dog", "hen", "cow"], ["sees", "hears", "likes", "feeds"]
+    corpus = [
+        " ".join(
+            f"the {rng.choice(nouns)} {rng.choice(verbs)} a {rng.choice(nouns)}" for _ in "abc"
+        )
+        for _ in range(64)
+    ]
+    small = {"depth": 1, "dim": 32, "heads": 2, "dropout": 0.0, "attention_dropout": 0.0}
+    readers = {}
+    for kind, size in (("character", 60), ("wordpiece", 80)):
+        options = TextOptions(kind=kind, vocab_size=size, max_length=72)
+        readers[kind] = TextReader.fit(ArraySource(corpus), options)
+    old, new = readers["character"], readers["wordpiece"]
+    rows = torch.arange(64)
+
+    def built(reader):
+        torch.manual_seed(0)
+        encoder = TEXT.create_encoder("bert_tiny", reader.spec, small)
+        views = TEXT.create_views("none", reader.spec, {})
+        batch = Batch(reader.collate([reader.encode(text) for text in corpus]), rows, rows)
+        return TEXT.methods.build("mlm", encoder, views, options={}), batch
+
+    learned, batch = built(old)
+    optimizer = torch.optim.Adam(learned.parameters(), lr=1e-2)
+    for step in range(60):
+        optimizer.zero_grad()
+        learned(learned.views(batch, Rng.at(0, step, rows))).total.backward()
+        optimizer.step()
+
+    def first_loss(embeddings):
+        method, batch = built(new)
+        kept = method.encoder.vocabulary.weight.detach().clone()
+        kept = kept if embeddings is None else embeddings
+        state = {
+            name: value
+            for name, value in learned.state_dict().items()
+            if value.shape == method.state_dict()[name].shape
+        }
+        method.load_state_dict({**method.state_dict(), **state})
+        with torch.no_grad():
+            method.encoder.vocabulary.weight.copy_(kept)
+            return float(method(method.views(batch, Rng.at(1, 0, rows))).total)
+
+    starts = {
+        scaled: distilled_embeddings(learned.encoder, old, new.tokenizer, corpus, scaled=scaled)[0]
+        for scaled in (True, False)
+    }
+    assert first_loss(starts[True]) < first_loss(None) < first_loss(starts[False])

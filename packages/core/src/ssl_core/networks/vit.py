@@ -9,6 +9,8 @@ VisionTransformer.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -38,6 +40,23 @@ PUBLISHED_SIZES: dict[str, dict[str, Any]] = {
     "huge": {"dim": 1280, "depth": 32, "heads": 16},
 }
 """The published sizes (Dosovitskiy et al. 2021; Touvron et al. 2021), of every kind of patches."""
+
+
+def sized(
+    module: str,
+    name: str,
+    sizes: Mapping[str, Mapping[str, Any]],
+    factory: Callable[..., nn.Module],
+) -> Any:
+    """What a module's `__getattr__` returns for `vit_<size>_patch<n>`: `factory` of that size.
+
+    So that registries can point at every size and patch. Other names raise `AttributeError`.
+    """
+    _, _, rest = name.partition("vit_")
+    size, _, patch = rest.partition("_patch")
+    if name.startswith("vit_") and size in sizes and patch.isdecimal():
+        return partial(factory, patch=int(patch), **sizes[size])
+    raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 
 class MaskTokens(nn.Module):
@@ -194,7 +213,8 @@ class PatchTransformer(MaskTokens):
             return x.unflatten(1, (-1, grid[-1])).mean(2).flatten(1)
         row = F.one_hot(mask.ids_keep // grid[-1], math.prod(grid[:-1])).to(x.dtype)  # [B, K, R]
         count = row.sum(1).clamp(min=1).unsqueeze(-1)  # [B, R, 1]
-        return (row.transpose(1, 2) @ x / count).flatten(1)
+        pooled: Tensor = (row.transpose(1, 2) @ x / count).flatten(1)
+        return pooled
 
     def _embedded(self, tokens: Tokens, mask: Mask | None) -> Tensor:
         """Patch tokens with their positions: `[B, N, D]`, in drop mode `[B, K, D]`."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-from ssl_core.networks.vit import PUBLISHED_SIZES, PatchTransformer, Pool, Positions
+from ssl_core.networks.vit import PUBLISHED_SIZES, PatchTransformer, Pool, Positions, sized
 
 
 def vit(
@@ -49,8 +48,4 @@ SIZES: dict[str, dict[str, Any]] = {"nano": {"dim": 96, "depth": 6, "heads": 3},
 
 def __getattr__(name: str) -> Any:
     """A factory for every `vit_<size>_patch<n>`, so that registries can point at it."""
-    _, _, rest = name.partition("vit_")
-    size, _, patch = rest.partition("_patch")
-    if name.startswith("vit_") and size in SIZES and patch.isdecimal():
-        return partial(vit, patch=int(patch), **SIZES[size])
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return sized(__name__, name, SIZES, vit)

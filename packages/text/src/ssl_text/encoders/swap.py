@@ -3,6 +3,10 @@
 The embedding of a new piece starts as the mean of the contextual vectors that the old model gives
 to the old pieces of its occurrences: over all old pieces of an occurrence, then over occurrences.
 (The paper does not say how it pools; the mean is assumed.)
+
+States are many times as long as embeddings, and with an output layer that is tied to these, such a
+start predicts worse than a random one (docs/text.md). So the vectors are centred, and scaled to
+the length of the old embeddings; the paper does not say whether it does so.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -26,6 +31,7 @@ def distilled_embeddings(
     *,
     most: int = 100,
     batch_size: int = 64,
+    scaled: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Embeddings `[V, D]` for the pieces of `new`, and how many occurrences made each, `[V]`.
 
@@ -35,6 +41,8 @@ def distilled_embeddings(
         new: the new tokenizer.
         documents: texts in which the new pieces occur; cut where the old reader cuts.
         most: occurrences of a piece that count, the first ones.
+        scaled: take from each vector the mean of all and bring it to the mean length of the old
+            embeddings; False gives the contextual vectors as they are.
 
     Pieces that never occur (and the specials) keep the mean of the old embeddings. Occurrences are
     matched by character offsets in the text.
@@ -56,8 +64,13 @@ def distilled_embeddings(
                 _add(text, row, len(sample) - 2, reader, new, total, count, most)
     finally:
         old.train(training)
-    start = old.vocabulary.weight.mean(0).double().cpu()
-    made = torch.where(count[:, None] > 0, total / count.clamp(min=1)[:, None], start)
+    before = old.vocabulary.weight.double().cpu()
+    vectors = total / count.clamp(min=1)[:, None]
+    met = count > 0
+    if scaled and int(met.sum()) > 1:
+        centred = F.normalize(vectors - vectors[met].mean(0), dim=1)
+        vectors = centred * before.norm(dim=1).mean()
+    made = torch.where(met[:, None], vectors, before.mean(0))
     return made.to(old.vocabulary.weight), count
 
 

@@ -7,13 +7,12 @@ and Touvron et al. 2021. Weights interchange with timm's VisionTransformer of th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from ssl_core.errors import UserError
-from ssl_core.networks.vit import PUBLISHED_SIZES, PatchTransformer, Pool, Positions
+from ssl_core.networks.vit import PUBLISHED_SIZES, PatchTransformer, Pool, Positions, sized
 from ssl_vision.encoders.spec import channels_of, size_of
 
 
@@ -108,8 +107,4 @@ SIZES: dict[str, dict[str, Any]] = {
 
 def __getattr__(name: str) -> Any:
     """A factory for every `vit_<size>_patch<n>`, so that registries can point at it."""
-    _, _, rest = name.partition("vit_")
-    size, _, patch = rest.partition("_patch")
-    if name.startswith("vit_") and size in SIZES and patch.isdecimal():
-        return partial(vit, patch=int(patch), **SIZES[size])
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return sized(__name__, name, SIZES, vit)
