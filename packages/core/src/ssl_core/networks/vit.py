@@ -210,11 +210,11 @@ class PatchTransformer(MaskTokens):
         if self.pool != "rows":
             return x.mean(1)
         if mask is None or mask.ids_keep is None:
-            return x.unflatten(1, (-1, grid[-1])).mean(2).flatten(1)
+            whole: Tensor = x.unflatten(1, (-1, grid[-1])).mean(2).flatten(1)
+            return whole
         row = F.one_hot(mask.ids_keep // grid[-1], math.prod(grid[:-1])).to(x.dtype)  # [B, K, R]
         count = row.sum(1).clamp(min=1).unsqueeze(-1)  # [B, R, 1]
-        pooled: Tensor = (row.transpose(1, 2) @ x / count).flatten(1)
-        return pooled
+        return (row.transpose(1, 2) @ x / count).flatten(1)
 
     def _embedded(self, tokens: Tokens, mask: Mask | None) -> Tensor:
         """Patch tokens with their positions: `[B, N, D]`, in drop mode `[B, K, D]`."""
