@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 import ssl_vision
 from ssl_core.errors import UserError
 from ssl_core.runs import exporting
+from ssl_vision.encoders import create_encoder
 from ssl_vision.segmentation.scenes import write_scenes
 
 
@@ -107,6 +108,19 @@ def test_transformers_loads_the_folder(vit, make, tmp_path) -> None:
     folder = ssl_vision.export(run, tmp_path / "w", format="transformers")
     found, expected = answers(folder, AutoModel.from_pretrained(folder))
     assert torch.allclose(found.pooler_output, expected, atol=1e-5)
+
+
+def test_a_network_of_transformers_is_saved_as_one(make, tmp_path) -> None:
+    from transformers import AutoModel
+
+    tiny = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8}
+    run = make("dinov2", "transformers/dinov2", **tiny)
+    folder = ssl_vision.export(run, tmp_path / "t", format="transformers")
+    found, expected = answers(folder, AutoModel.from_pretrained(folder))
+    assert torch.allclose(found.pooler_output, expected, atol=1e-5)
+    again = create_encoder(f"transformers/{folder}", {"channels": 3, "size": 24})
+    features, expected = answers(folder, again)
+    assert torch.allclose(features.pooled, expected, atol=1e-5)
 
 
 def test_torchvision_takes_the_weights(vit, make, tmp_path) -> None:

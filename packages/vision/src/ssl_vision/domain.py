@@ -148,7 +148,7 @@ class VisionDomain(Domain):
     def create_encoder(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]
     ) -> nn.Module:
-        """Our own encoders and any timm or torchvision model by name."""
+        """Our own encoders and any timm, torchvision or transformers model by name."""
         from ssl_vision.encoders.create import create_encoder
 
         return create_encoder(name, spec, **options)

@@ -131,7 +131,7 @@ def inspect(
     if found["facts"]:
         screen.say("\nwhat the records hold:")
         screen.pairs(found["facts"])
-    screen.say(f"\n{found['checked']} decoded, {found['corrupt']} unreadable")
+    screen.say(f"\n{found['checked']} looked into, {found['corrupt']} of them unreadable")
     for entry in found["unreadable"][:20]:
         screen.say(f"  {entry['key']}: {entry['reason']}")
     _say_doubles(screen, found.get("doubles"))

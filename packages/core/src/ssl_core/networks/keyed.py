@@ -1,7 +1,7 @@
 """Other libraries' dropout and stochastic depth, redrawn from the sample's key.
 
-timm's and torchvision's layers draw from global random state, which would make a resumed run, or
-one with other batch splits, differ.
+Layers of timm, torchvision and transformers draw from global random state, which would make a
+resumed run, or one with other batch splits, differ.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from torch import nn
 from ssl_core.errors import UserError
 from ssl_core.networks.dropout import DropPath, key_dropout
 
-# Layers of one drawing a whole sample's branch: class name -> attribute holding the probability.
+# Layers of one drawing a whole sample's branch: end of the class name (transformers has a
+# Dinov2DropPath) -> attribute holding the probability.
 _PATHS = {"DropPath": "drop_prob", "StochasticDepth": "p"}
 # Layers that draw from global state in ways a key per sample cannot replace.
 _REFUSED = {"DropBlock2d": "drop_prob", "PatchDropout": "prob", "PatchDropoutWithIndices": "prob"}
@@ -25,8 +26,9 @@ def key_randomness(module: nn.Module) -> None:
             kind = type(child).__name__
             if isinstance(child, DropPath):
                 continue
-            if kind in _PATHS and getattr(child, "mode", "row") == "row":
-                p = float(getattr(child, _PATHS[kind]) or 0)
+            held = next((held for end, held in _PATHS.items() if kind.endswith(end)), None)
+            if held is not None and getattr(child, "mode", "row") == "row":
+                p = float(getattr(child, held) or 0)
                 setattr(parent, name, DropPath(p, stream=f"{prefix}.{name}"))
             elif kind in _REFUSED and getattr(child, _REFUSED[kind]):
                 raise UserError(f"encoder: {kind} draws unrepeatable numbers; set its rate to 0")

@@ -1,4 +1,4 @@
-"""Encoders for images: our own by name, and any of timm's and torchvision's."""
+"""Encoders for images: our own by name, and any of timm's, torchvision's and transformers'."""
 
 from __future__ import annotations
 

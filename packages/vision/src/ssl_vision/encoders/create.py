@@ -1,4 +1,4 @@
-"""`create_encoder`: one verb for our own encoders, timm's and torchvision's."""
+"""`create_encoder`: one verb for our own encoders, timm's, torchvision's and transformers'."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def create_encoder(
     """An encoder for images with these facts, with random weights or those of a file.
 
     `name` is one of our own (`vit_small_patch16`, `resnet_nano`), a timm model (`resnet50`,
-    `timm/convnext_tiny`) or a torchvision one (`torchvision/resnet18`); a name without library
-    means ours, then timm's, then torchvision's. Input channels and positions follow
+    `timm/convnext_tiny`), a torchvision one (`torchvision/resnet18`) or a model type of
+    transformers, or a folder of its (`transformers/dinov2`, `transformers/path/to/folder`); a name
+    without library means ours, then timm's, then torchvision's. Input channels and positions follow
     `spec["channels"]` and `spec["size"]`. ResNets take `stem`: "cifar" (3 x 3, no pooling),
     "imagenet", or "auto" by image size. `weights` is a safetensors file of the same network;
     `UserError` when less than 90 % of its tensors match, and `encoder.weight_report` says what
@@ -42,6 +43,10 @@ def _build(name: str, spec: Mapping[str, Any], options: Mapping[str, Any]) -> nn
     if name in ENCODERS:
         own: nn.Module = Registry("encoder", ENCODERS).build(name, spec, options=options)
         return own
+    if name.startswith("transformers/"):
+        from ssl_vision.encoders.transformers_models import build_transformers
+
+        return build_transformers(name.removeprefix("transformers/"), spec, **options)
     library, _, model = name.rpartition("/")
     if library in ("", "timm"):
         import timm
@@ -59,10 +64,12 @@ def _build(name: str, spec: Mapping[str, Any], options: Mapping[str, Any]) -> nn
 
 
 def encoder_names() -> list[str]:
-    """Every name `create_encoder` takes: ours, then timm's, then torchvision's with prefix."""
+    """Every name `create_encoder` takes: ours, then timm's, then others' with their prefix."""
     import timm
 
     from ssl_vision.encoders.torchvision_models import torchvision_names
+    from ssl_vision.encoders.transformers_models import TYPES
 
     others = [f"torchvision/{name}" for name in torchvision_names()]
+    others += [f"transformers/{name}" for name in TYPES]
     return [*sorted(ENCODERS), *timm.list_models(), *others]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from ssl_core.encoder import Features
 from ssl_core.errors import UserError, unknown
 from ssl_core.networks.keyed import key_randomness
+from ssl_vision.encoders.grids import square_cells
 from ssl_vision.encoders.spec import channels_of, size_of
 from ssl_vision.encoders.stems import SMALL_STEM, Stem, set_stem
 from ssl_vision.encoders.timm_vit import TimmViT, is_plain_vit
@@ -59,18 +59,9 @@ class TimmEncoder(nn.Module):
                 return Features(pooled, last.flatten(1, 2), tuple(last.shape[1:3]))
             return Features(pooled, last.flatten(2).transpose(1, 2), tuple(last.shape[2:]))
         count = getattr(self.model, "num_prefix_tokens", 0)
-        grid = _token_grid(tuple(data.shape[2:]), last.shape[1] - count)
+        grid = square_cells(tuple(data.shape[2:]), last.shape[1] - count)
         prefix = last[:, :count] if count else None
         return Features(pooled, last[:, count:], grid, prefix=prefix)
-
-
-def _token_grid(sides: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """The grid of `count` square cells that cover an image; () where there is none."""
-    height, width = sides
-    cell = math.isqrt(height * width // count) if count else 0
-    if cell and (height // cell) * (width // cell) == count:
-        return height // cell, width // cell
-    return ()
 
 
 def build_timm(

@@ -15,6 +15,7 @@ from ssl_core.runs.exporting import kept_if_proven, prove
 from ssl_core.runs.model import Model
 from ssl_vision.encoders.timm_models import TimmEncoder
 from ssl_vision.encoders.timm_vit import TimmViT
+from ssl_vision.encoders.transformers_models import TransformersEncoder, without_pooler
 from ssl_vision.encoders.vit import VisionTransformer
 from ssl_vision.exporting.timm_format import export_timm
 
@@ -24,7 +25,7 @@ def export_transformers(model: Model, folder: Path) -> Path:
 
     Pooled features are `last_hidden_state[:, 0]`, or the mean of the rows after it, as the run's
     encoder pools; a timm network becomes transformers' timm wrapper, whose `pooler_output` they
-    are. Raises `UserError` for other encoders.
+    are; a network of transformers is saved as it is. Raises `UserError` for other encoders.
     """
     if importlib.util.find_spec("transformers") is None:
         raise UserError(
@@ -44,6 +45,10 @@ def export_transformers(model: Model, folder: Path) -> Path:
     elif isinstance(encoder, (TimmEncoder, TimmViT)):
         export_timm(model, folder)
         pooled = _wrapped
+    elif isinstance(encoder, TransformersEncoder):
+        encoder.model.save_pretrained(folder)
+        extra = without_pooler(encoder.model.config)
+        pooled = encoder.pooled
     else:
         raise UserError(
             f"format: {type(encoder).__name__} has no transformers counterpart; use format "
