@@ -10,7 +10,9 @@ the machine weigh on none of them. Peers are used as their own examples use them
 on Pillow images in a DataLoader, their heads and losses, torch.optim; strengths of views, widths of
 heads and temperatures are those of our recipe. Ours is the shipped recipe in the engine that
 `pretrain` runs, logs and checkpoints included. After every stretch each encoder is judged by k-NN
-on held-out images, at the end by a linear probe, too; judging is not counted.
+on held-out images, at the end by a linear probe, too; judging is not counted. Both wall and CPU
+time are kept; on a machine with other work `--clock cpu` is the steadier (with `--workers 0`, where
+all of it is this process's).
 
 Two data sets: the embedded digits, and letters (`letters.py`), on which no recipe was chosen. Each
 race is appended to `build/learning/peers.jsonl`; one that stands there is not run again. "Same
@@ -71,28 +73,29 @@ class Course:
     """One candidate's way: seconds spent training, and k-NN at each stop."""
 
     def __init__(self) -> None:
-        self.seconds = 0.0
-        self.points: list[tuple[float, float]] = []
+        self.wall = self.cpu = 0.0
+        self.points: list[dict[str, float]] = []
         self.final: dict[str, float] = {}
-        self._began = 0.0
+        self._began = (0.0, 0.0)
 
     def go(self) -> None:
-        self._began = time.perf_counter()
+        self._began = time.perf_counter(), time.process_time()
 
     def stop(self) -> None:
-        self.seconds += time.perf_counter() - self._began
+        self.wall += time.perf_counter() - self._began[0]
+        self.cpu += time.process_time() - self._began[1]
 
     def judge(self, evaluator: Evaluator, encoder: nn.Module, *, last: bool) -> None:
         """Held-out k-NN now; at the end a linear probe as well."""
         bank, labels, queries, asked = evaluator.embed(encoder)[0].labelled()
         knn = knn_accuracy(bank, labels, queries, asked)
-        self.points.append((self.seconds, knn))
+        self.points.append({"wall": self.wall, "cpu": self.cpu, "knn": knn})
         if last:
             probe = linear_probe(bank, labels, seed=0)
             self.final = {"knn": knn, "linear": probe.accuracy(queries, asked)}
 
     def kept(self) -> dict[str, Any]:
-        return {"points": self.points, "seconds": self.seconds, **self.final}
+        return {"points": self.points, "wall": self.wall, "cpu": self.cpu, **self.final}
 
 
 class Race:
@@ -155,7 +158,7 @@ class Race:
             self.courses[name].judge(self.evaluator, candidate.encoder, last=last)
         torch.use_deterministic_algorithms(True, warn_only=True)
         self.courses["ours"].go()
-        return self.courses["ours"].points[-1][1]
+        return self.courses["ours"].points[-1]["knn"]
 
 
 def peer(name: str) -> Callable[[Setup], Peer]:
@@ -205,19 +208,19 @@ def raced(method: str, data: str, seed: int, given: argparse.Namespace) -> Resul
     return result
 
 
-def reached(points: Sequence[Sequence[float]], accuracy: float) -> float:
+def reached(points: Sequence[Mapping[str, float]], accuracy: float, clock: str) -> float:
     """Seconds at which a course first has an accuracy, between its stops on a straight line."""
     before = points[0]
     for point in points:
-        if point[1] >= accuracy:
-            rise = point[1] - before[1]
-            share = 1.0 if rise <= 0 else (accuracy - before[1]) / rise
-            return before[0] + share * (point[0] - before[0])
+        if point["knn"] >= accuracy:
+            rise = point["knn"] - before["knn"]
+            share = 1.0 if rise <= 0 else (accuracy - before["knn"]) / rise
+            return before[clock] + share * (point[clock] - before[clock])
         before = point
-    return points[-1][0]
+    return points[-1][clock]
 
 
-def rows(method: str, data: str, results: Sequence[Result]) -> list[str]:
+def rows(method: str, data: str, results: Sequence[Result], clock: str) -> list[str]:
     """One line of the table for each candidate."""
     lines = []
     for name in results[0]["courses"]:
@@ -226,12 +229,12 @@ def rows(method: str, data: str, results: Sequence[Result]) -> list[str]:
         for result, course in zip(results, own, strict=True):
             ours = result["courses"]["ours"]
             goal = min(other["knn"] for other in result["courses"].values())
-            at = max(reached(ours["points"], goal), 1e-9)
-            slower.append(reached(course["points"], goal) / at)
-            whole.append(course["seconds"] / ours["seconds"])
+            at = reached(ours["points"], goal, clock)
+            slower.append(reached(course["points"], goal, clock) / at if at else float("nan"))
+            whole.append(course[clock] / ours[clock])
         cells = [data, method, name]
         cells += [spread([100 * course[kind] for course in own]) for kind in ("knn", "linear")]
-        cells.append(f"{statistics.median(course['seconds'] for course in own):.0f}")
+        cells.append(f"{statistics.median(course[clock] for course in own):.0f}")
         ratios = ["", ""]
         if name != "ours":
             ratios = [f"{statistics.median(found):.1f} x" for found in (whole, slower)]
@@ -255,6 +258,7 @@ def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stops", type=int, default=8, help="how often all are judged")
     parser.add_argument("--workers", type=int, default=0, help="of every candidate's loader")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="of the table")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     return parser.parse_args(words)
 
@@ -267,7 +271,7 @@ def main() -> None:
     for data in given.data:
         for method in given.methods:
             results = [raced(method, data, seed, given) for seed in given.seeds]
-            print(*rows(method, data, results), sep="\n", flush=True)
+            print(*rows(method, data, results, given.clock), sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Image views: ours against lightly, torchvision v2, Pillow and kornia, interleaved in one run.
 
     uv run --group peers python tools/bench/views.py [--rounds 5] [--cases simclr224 ...]
+    uv run --group peers python tools/bench/views.py --device cuda --cases simclr224
 
 One thread; all candidates take their turn in every round, and the figure is images per CPU second
-(median over rounds), so that neighbours on the machine weigh on none of them. Every candidate
+(median over rounds), so that neighbours on the machine weigh on none of them. On another device it
+is images per second of wall time, each call waited for; ours, torchvision's tensors and kornia run
+there, Pillow's chains stay on the CPU, and a batch has 256 images. Every candidate
 makes the same views of the same images with the same probabilities: crop, flip, colour jitter
 (0.8, 0.8, 0.8, 0.2 with p = 0.8), grey 0.2, blur 0.5 at 224 pixels. DINO's case makes 2 x 224 and
 8 x 96; lightly keeps its own blur and solarisation per view there.
@@ -61,7 +64,7 @@ def ours(data: Tensor, policy: str, **options: Any) -> Candidate:
         "std": list(STD),
     }
     views = VISION.create_views(policy, spec, options)
-    ids = torch.arange(len(data))
+    ids = torch.arange(len(data), device=data.device)
     batch = Batch(data, ids, ids)
     steps = iter(range(1_000_000))
     return lambda: views(batch, Rng.at(0, next(steps), ids))
@@ -133,44 +136,55 @@ def lightly(data: Tensor, name: str, **options: Any) -> Candidate:
     return lambda: [transform(image) for image in pictures]
 
 
-def simclr(side: int, size: int, count: int, blur: float) -> dict[str, Candidate]:
+def simclr(
+    side: int, size: int, count: int, blur: float, device: torch.device
+) -> dict[str, Candidate]:
     """Two SimCLR views of `count` images."""
     data = images(count, side)
+    there = data.to(device)
     strength = {"cj_strength": 1.0, "gaussian_blur": blur, "input_size": size}
     return {
-        "ours": ours(data, "simclr", size=size, strength=1.0, blur=blur),
+        "ours": ours(there, "simclr", size=size, strength=1.0, blur=blur),
         "lightly": lightly(data, "SimCLRTransform", **strength),
         "Pillow (solo-learn's chain)": pillow(data, size, blur=blur),
-        "torchvision v2, tensors": torchvision_tensors(data, size, blur=blur),
-        "kornia": kornia(data, size, blur=blur),
+        "torchvision v2, tensors": torchvision_tensors(there, size, blur=blur),
+        "kornia": kornia(there, size, blur=blur),
     }
 
 
-def dino() -> dict[str, Candidate]:
+def dino(count: int, device: torch.device) -> dict[str, Candidate]:
     """Two views at 224 and eight at 96."""
-    data = images(16, 256)
+    data = images(count, 256)
     return {
-        "ours": ours(data, "dino", size=224, local_size=96, local_views=8),
+        "ours": ours(data.to(device), "dino", size=224, local_size=96, local_views=8),
         "lightly": lightly(data, "DINOTransform", n_local_views=8),
     }
 
 
-CASES: dict[str, tuple[int, Callable[[], dict[str, Candidate]]]] = {
-    "simclr224": (32, lambda: simclr(256, 224, 32, 0.5)),
-    "simclr32": (512, lambda: simclr(32, 32, 512, 0.0)),
+Make = Callable[[int, torch.device], dict[str, Candidate]]
+CASES: dict[str, tuple[int, Make]] = {
+    "simclr224": (32, lambda count, device: simclr(256, 224, count, 0.5, device)),
+    "simclr32": (512, lambda count, device: simclr(32, 32, count, 0.0, device)),
     "dino224": (16, dino),
 }
+_ON_DEVICE = 256
+"""Images of a batch where launching kernels would otherwise be all that is measured."""
 
 
-def measure(candidates: dict[str, Candidate], rounds: int) -> dict[str, float]:
-    """Median CPU seconds of a call of each, taken in turn."""
+def measure(
+    candidates: dict[str, Candidate], rounds: int, device: torch.device
+) -> dict[str, float]:
+    """Median seconds of a call of each, taken in turn: of CPU time, or of wall time elsewhere."""
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     for number in range(rounds + 1):
         for name, run in candidates.items():
-            began = time.process_time()
+            began = clock()
             run()
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
             if number:  # the first round warms up
-                seconds[name].append(time.process_time() - began)
+                seconds[name].append(clock() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
@@ -178,14 +192,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of the peers
-    print("| case | candidate | images per CPU second | ours is faster by |")
+    per = "CPU second" if given.device.type == "cpu" else f"second on {given.device}"
+    print(f"| case | candidate | images per {per} | ours is faster by |")
     print("|---|---|---|---|")
     for case in given.cases:
         count, make = CASES[case]
-        found = measure(make(), given.rounds)
+        count = count if given.device.type == "cpu" else max(count, _ON_DEVICE)
+        found = measure(make(count, given.device), given.rounds, given.device)
         for name, seconds in found.items():
             ratio = "" if name == "ours" else f"{seconds / found['ours']:.1f} x"
             print(f"| {case} | {name} | {count / seconds:.0f} | {ratio} |", flush=True)

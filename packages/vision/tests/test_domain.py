@@ -3,7 +3,9 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -123,6 +125,27 @@ def test_public_names() -> None:
         _ = ssl_vision.pretrian
 
 
+def test_inspect_tells_formats_sizes_and_what_is_left_out(tmp_path) -> None:
+    photo = Image.effect_noise((64, 48), 60)
+    photo.convert("RGB").save(tmp_path / "a.jpg")
+    photo.save(tmp_path / "b.gif", save_all=True, append_images=[Image.new("L", (64, 48))])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.resize((30, 20)).save(tmp_path / "c.jpg", exif=exif)
+    tifffile.imwrite(tmp_path / "d.tif", np.zeros((8, 20, 30), np.uint16))
+    np.save(tmp_path / "e.npy", np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "f.png").write_bytes(b"no image")
+    found = VISION.facts(VISION.open(Data(path=str(tmp_path))), range(6))
+    assert found["formats"] == {"JPEG": 2, "GIF": 1, "TIFF": 1}
+    assert found["modes"]["1 x uint16"] == 1
+    assert found["width"] == {"least": 30, "median": 47, "most": 64}
+    assert found["notes"] == {
+        "GIF files with several frames or pages; only the first is read": 1,
+        "files turned as their EXIF orientation says": 1,
+        "TIFF files with several frames or pages; only the first is read": 1,
+    }
+
+
 def test_inspect_draws_the_views_that_training_makes(folder, tmp_path) -> None:
     recipe = build(VISION, flags={"data": {"path": str(folder)}, "method": {"name": "dino"}})
     picture = tmp_path / "views.png"
@@ -131,4 +154,4 @@ def test_inspect_draws_the_views_that_training_makes(folder, tmp_path) -> None:
     assert (shown["name"], shown["captions"]) == ("dino", [f"view {i}" for i in range(1, 7)])
     # Four images below one another; two columns of 24 pixels and four of 16, with gaps.
     with Image.open(picture) as drawn:
-        assert drawn.size == (2 * 24 + 4 * 16 + 5 * 6, 4 * 24 + 3 * 2)
+        assert drawn.size == (4 * (2 * 24 + 4 * 16 + 5 * 6), 4 * (4 * 24 + 3 * 2))  # enlarged

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,6 +92,11 @@ class VisionDomain(Domain):
     @property
     def default_count(self) -> int:
         return samples.DEFAULT_COUNT
+
+    def facts(self, source: Source, rows: Sequence[int]) -> Mapping[str, Any]:
+        from ssl_vision.facts import image_facts
+
+        return image_facts(source, rows)
 
     def example(self, spec: Mapping[str, Any]) -> Any:
         """Two images of noise `[2, C, H, W]`, as normalised pixels."""

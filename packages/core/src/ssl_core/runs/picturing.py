@@ -27,6 +27,8 @@ from ssl_core.runs.parts import Parts
 ROWS = 4
 """Records in every picture."""
 _GAP = 6
+_SMALLEST = 480
+"""Height up to which the picture of small views is enlarged, by whole factors."""
 
 
 def write_pictures(run: Run, domain: Domain, parts: Parts, batch: Batch, *, seed: int) -> None:
@@ -81,7 +83,9 @@ def show_views(
     shown = {} if batch is None else sketch(domain, parts, batch, seed=seed)
     drawn = {caption: stacked(pictures) for caption, (pictures, _) in shown.items() if pictures}
     if drawn:
-        atomic_write(picture, png(_beside([*drawn.values()])))
+        whole = _beside([*drawn.values()])
+        larger = max(1, _SMALLEST // whole.shape[0])  # small views are hard to see as they are
+        atomic_write(picture, png(whole.repeat(larger, axis=0).repeat(larger, axis=1)))
     return {
         "picture": str(picture) if drawn else None,
         "captions": list(drawn),
