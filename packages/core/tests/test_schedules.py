@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ssl_core import recipe
+from ssl_core.engine.optim import schedules
 from ssl_core.schedules import (
     as_schedule,
     constant,
     cosine,
     infinite,
     linear,
+    repeated,
     warmup_cosine,
     warmup_multistep,
 )
@@ -138,3 +141,19 @@ def test_the_infinite_rate_joins_and_anneals_straight_in_its_logarithm():
 def test_a_cut_does_not_change_the_infinite_rate():
     rate = infinite(1.5e-3, **INFINITE)
     assert [rate(step, 150) for step in range(150)] == [rate(step, 10**6) for step in range(150)]
+
+
+def test_a_repeated_schedule_begins_anew_and_knows_no_total():
+    once = warmup_cosine(0.4, warmup=3, end=0.1)
+    again = repeated(once, 10)
+    first = [once(step, 10) for step in range(10)]
+    assert [again(step, 10**6) for step in range(25)] == [*first, *first, *first[:5]]
+
+
+def test_a_recipe_can_begin_its_cosine_anew():
+    once = recipe.Optimizer(lr=0.1, warmup=0.2)
+    again = once.model_copy(update={"cycle": 10})
+    first = [schedules(once, step, 10)[0] for step in range(10)]
+    assert [schedules(again, step, 25)[0] for step in range(25)] == [*first, *first, *first[:5]]
+    with pytest.raises(ValueError, match="infinite has no end"):
+        recipe.Optimizer(lr=0.1, cycle=10, infinite={"constant": 0.05})

@@ -114,6 +114,8 @@ class Optimizer(_Section):
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the run spent in linear warm-up."""
     end_lr: float = Field(0.0, ge=0)
+    cycle: int | None = Field(None, ge=1)
+    """Begin warm-up and cosine anew every this many steps, as when new data comes."""
     infinite: Infinite | None = None
     """Instead of warm-up and cosine, which must know the number of steps: see `Infinite`."""
     layer_decay: float | None = Field(None, gt=0, le=1)
@@ -124,6 +126,8 @@ class Optimizer(_Section):
     def _ordered(self) -> Optimizer:
         found = self.infinite
         if found is not None:
+            if self.cycle is not None:
+                raise ValueError("infinite has no end from which cycle could begin anew")
             if found.constant > self.lr:
                 raise ValueError(f"infinite.constant {found.constant} is above lr {self.lr}")
             if found.anneal and not 0 < self.end_lr <= found.constant:

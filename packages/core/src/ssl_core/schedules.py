@@ -141,6 +141,15 @@ def infinite(
     return at
 
 
+def repeated(schedule: Schedule, length: int) -> Schedule:
+    """`schedule` over `length` steps, again and again; it does not depend on the run's total.
+
+    A warm-up and cosine that begins anew when new data comes re-warms to its peak (warm restarts,
+    Loshchilov & Hutter, ICLR 2017).
+    """
+    return lambda step, total: schedule(step % length, length)
+
+
 def as_schedule(value: float | Schedule) -> Schedule:
     """A number as the constant schedule; a schedule as itself."""
     return value if callable(value) else constant(float(value))

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from ssl_core import recipe
 from ssl_core.engine.lars import LARS
 from ssl_core.errors import UserError
-from ssl_core.schedules import Schedule, as_schedule, cosine, infinite, warmup_cosine
+from ssl_core.schedules import Schedule, as_schedule, cosine, infinite, repeated, warmup_cosine
 
 _UNDECAYED = (
     "pos_embed",
@@ -173,8 +173,8 @@ def set_schedule(optimizer: Optimizer, config: recipe.Optimizer, step: int, tota
 def schedules(config: recipe.Optimizer, step: int, total: int) -> tuple[float, float]:
     """(rate, weight decay) of a step.
 
-    Linear warm-up then half a cosine to `config.end_lr`, or what `config.infinite` says; weight
-    decay constant or on a cosine to `config.weight_decay_end`.
+    Linear warm-up then half a cosine to `config.end_lr`, once or every `config.cycle` steps, or
+    what `config.infinite` says; weight decay constant or on a cosine to `config.weight_decay_end`.
     """
     rate = _rate(config, total)(step, total)
     end = config.weight_decay_end
@@ -184,6 +184,8 @@ def schedules(config: recipe.Optimizer, step: int, total: int) -> tuple[float, f
 
 def _rate(config: recipe.Optimizer, total: int) -> Schedule:
     """The learning rate's schedule."""
-    if config.infinite is None:
-        return warmup_cosine(config.lr, warmup=round(config.warmup * total), end=config.end_lr)
-    return infinite(config.lr, end=config.end_lr, **config.infinite.model_dump())
+    if config.infinite is not None:
+        return infinite(config.lr, end=config.end_lr, **config.infinite.model_dump())
+    warmup = round(config.warmup * (config.cycle or total))
+    once = warmup_cosine(config.lr, warmup=warmup, end=config.end_lr)
+    return once if config.cycle is None else repeated(once, config.cycle)
