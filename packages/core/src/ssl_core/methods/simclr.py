@@ -6,8 +6,9 @@ The released code sums the two directions; the paper's mean over anchors is used
 method is GraphCL on graph views and SimCSE on dropout views: SimCSE (Gao et al., EMNLP 2021)
 contrasts one direction across the two passes only (`pairs="cross"`) after a tanh layer
 (`head="tanh"`). DCL (Yeh et al., ECCV 2022) leaves the positives out of the sum (`decoupled`), and
-DCLW weighs each by how far apart its views are (`weight_sigma`, 0.5 in the paper). `bf16` rounds
-products of embeddings (`pairs="all"` only).
+DCLW weighs each by how far apart its views are (`weight_sigma`, 0.5 in the paper). Xue et al.
+(ICLR 2024) replace the head by fixed weights (`head="reweight"`; with `kappa=1` there is no head).
+`bf16` rounds products of embeddings (`pairs="all"` only).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ssl_core.methods.base import Loss, Method
-from ssl_core.networks.heads import MLPHead, Norm
+from ssl_core.networks.heads import MLPHead, Norm, ReweightHead
 from ssl_core.objectives import info_nce, nt_xent
 from ssl_core.views import View, ViewPolicy
 
@@ -34,7 +35,8 @@ class SimCLR(Method):
         hidden: int = 2048,
         dim: int = 128,
         layers: int = 2,
-        head: Literal["mlp", "tanh"] = "mlp",
+        head: Literal["mlp", "tanh", "reweight"] = "mlp",
+        kappa: float = 1.05,
         norm: Norm = "batch",
         pairs: Literal["all", "cross"] = "all",
         temperature: float = 0.1,
@@ -44,7 +46,10 @@ class SimCLR(Method):
     ) -> None:
         super().__init__(encoder, views)
         width: int = encoder.embed_dim  # type: ignore[assignment]
-        if head == "tanh":
+        self.projector: nn.Module
+        if head == "reweight":
+            self.projector = ReweightHead(width, kappa=kappa)
+        elif head == "tanh":
             self.projector = MLPHead(width, width, layers=1, last_activation="tanh")
         else:
             self.projector = MLPHead(width, dim, hidden=hidden, layers=layers, norm=norm)

@@ -57,6 +57,39 @@ class MLPHead(nn.Sequential):
         super().__init__(*modules)
         self.dim = dim
 
+    def stages(self) -> list[nn.Module]:
+        """The head's layers in order, each a linear map with the norm and activation behind it."""
+        modules = list(self)
+        starts = [i for i, module in enumerate(modules) if isinstance(module, nn.Linear)]
+        ends = [*starts[1:], len(modules)]
+        return [nn.Sequential(*modules[a:b]) for a, b in zip(starts, ends, strict=True)]
+
+
+class ReweightHead(nn.Module):
+    """A projection head without parameters: x * (1, 1/kappa, 1/kappa^2, ...), `[B, D] -> [B, D]`.
+
+    What a trained head does to features, kept fixed: the loss sees them unequally, and those
+    before the head stay even. 1 is the identity, no head at all. Xue et al., ICLR 2024 (arXiv
+    2403.11391), where kappa is 1.05 in training and 1.01 on the finished features.
+    """
+
+    weights: Tensor
+
+    def __init__(self, dim: int, *, kappa: float = 1.05) -> None:
+        super().__init__()
+        if kappa < 1:
+            raise ValueError(f"kappa must be at least 1, got {kappa}")
+        weights = kappa ** -torch.arange(dim, dtype=torch.float64)
+        self.register_buffer("weights", weights.float(), persistent=False)
+        self.dim = dim
+
+    def stages(self) -> list[nn.Module]:
+        """The head itself."""
+        return [self]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weights
+
 
 class PrototypeHead(nn.Module):
     """DINO's head: MLP to a bottleneck, L2 norm, then unit-norm prototypes; logits `[B, K]`.

@@ -19,7 +19,10 @@ from ssl_core.registry import Registry, check_options
 if TYPE_CHECKING:
     from ssl_core.runs.folder import Run
 
-MEASURES = {"finetune": "ssl_core.runs.finetuning:finetune_protocol"}
+MEASURES = {
+    "finetune": "ssl_core.runs.finetuning:finetune_protocol",
+    "layers": "ssl_core.runs.layer_probes:layers",
+}
 """Measures of every domain."""
 
 
