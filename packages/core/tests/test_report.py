@@ -18,6 +18,8 @@ from ssl_core.report.atlas import examples, scaled
 from ssl_core.report.charts import bars, line_chart, number, thinned, ticks
 from ssl_core.report.curves import split_parts
 from ssl_core.report.document import document, embedded, section
+from ssl_core.report.dots import dot_chart
+from ssl_core.report.page import marked
 from ssl_core.runs.folder import Run
 from ssl_core.testing.vectors import VECTORS
 
@@ -228,3 +230,44 @@ def test_charts_of_nothing_are_nothing() -> None:
     check(one)
     assert "<circle" in one
     assert 'width="0.00%"' in bars([("x", float("nan"), "n/a")], full=1.0, mark=0.5)
+
+
+def test_after_ten_series_dashes_tell_colours_apart() -> None:
+    many = {f"s{i}": [(0.0, float(i)), (1.0, float(i))] for i in range(21)}
+    page = line_chart("many", many)
+    check(page)
+    keys = re.findall(r'<g class="([^"]+)">', page)
+    assert len(set(keys)) == 21
+    assert keys[10] == "c0 d1"
+    assert re.findall(r'<span class="([^"]+)"><svg class="key"', page) == keys
+
+
+def test_whiskers_and_a_logarithmic_axis_are_marked_at_the_points() -> None:
+    line = [(1.0, 10.0), (10.0, 20.0), (100.0, 30.0)]
+    page = line_chart("x", {"a": line}, log=True, spread={"a": [(10.0, 15.0, 25.0)]})
+    check(page)
+    assert page.count("<circle") == 3
+    assert page.count('class="dot"') == 1
+    places = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', page)]
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2)
+    labels = re.findall(r'text-anchor="middle">([^<]+)<', page)
+    assert labels == ["1", "10", "100"]
+
+
+def test_dots_lie_on_one_scale() -> None:
+    rows = [
+        ("first", {"a": (10.0, 5.0, 15.0), "b": (20.0, 20.0, 20.0)}),
+        ("<x>", {"b": (30.0,) * 3}),
+    ]
+    page = dot_chart("title", rows)
+    check(page)
+    assert "&lt;x&gt;" in page
+    first, second, third = (float(x) for x in re.findall(r'<circle cx="([\d.]+)"', page))
+    assert second - first == pytest.approx(third - second, abs=0.2)
+    assert dot_chart("nothing", []) == ""
+
+
+def test_marks_of_a_text_become_elements_and_nothing_else_does() -> None:
+    assert marked("a ⟨b⟩ <i> ⟨c|d & e⟩ f|g") == (
+        "a <mark>b</mark> &lt;i&gt; <del>c</del> <ins>d &amp; e</ins> f|g"
+    )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
 
+from ssl_core.rng import Rng
+from ssl_core.views import View
 from ssl_graph.domain import GRAPH
 from ssl_graph.graph import Graph, GraphBatch
 from ssl_graph.layout import distances, layout
 from ssl_graph.pictures import SIDE, draw, sizes
+from ssl_graph.reader import GraphReader
+from ssl_graph.sources.memory import GraphList
 
 
 def graph(count: int, edges: list[tuple[int, int]]) -> Graph:
@@ -82,3 +87,25 @@ def test_the_root_of_a_neighbourhood_wears_a_ring() -> None:
     rooted = batch.rooted_at(torch.tensor([2]))
     black = [(p == 0).all(2).sum() for p in (draw(batch)[0], draw(rooted)[0])]
     assert black[0] == 0 < black[1]
+
+
+@pytest.mark.parametrize("name", ["graphmae", "graphmae2", "attribute_masking"])
+def test_masked_methods_show_what_they_hide_and_predict(name: str) -> None:
+    """Hidden nodes are pale in the one and have a colour of their kinds in the other."""
+    torch.manual_seed(0)
+    source = GraphList(nx.graph_atlas_g()[200:204])
+    reader = GraphReader.fit(source)
+    batch = reader.collate([reader.decode(source[i]) for i in range(4)])
+    encoder = GRAPH.create_encoder("gin", reader.spec, {"dim": 8, "depth": 2})
+    views = GRAPH.create_views("none", reader.spec, {})
+    method = GRAPH.methods.build(name, encoder, views, options={}).eval()
+    with torch.no_grad():
+        found = method.shown([View(batch, Rng.at(0, 0, torch.arange(4)))])
+    assert list(found) == ["hidden", "predicted"]
+    pale = found["hidden"].x.isnan().any(1)
+    assert 4 <= int(pale.sum()) < len(batch.x)
+    assert torch.equal(found["hidden"].x[~pale], batch.x[~pale])
+    assert torch.equal(found["predicted"].x[~pale], batch.x[~pale])
+    assert bool((found["predicted"].x >= 0).all())
+    assert not torch.equal(found["predicted"].x, batch.x)
+    assert len(draw(found["hidden"])) == 4

@@ -131,7 +131,7 @@ class Domain(ABC):
     def words(self, data: Any, reader: Reader) -> list[str]:
         """A batch of view data in words for the report, or none for data better looked at.
 
-        One text a sample; what a method hides is marked.
+        One text a sample. ⟨a⟩ marks a part, ⟨a|b⟩ an a that stands in the place of b.
         """
         return []
 

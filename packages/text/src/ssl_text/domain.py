@@ -117,15 +117,18 @@ class TextDomain(Domain):
         return DEFAULT_COUNT
 
     def words(self, data: Any, reader: Reader) -> list[str]:
-        """Documents as their tokens read; a hidden token is a white square."""
+        """Documents as their tokens read; a hidden token is a white square, guesses are marked."""
         from ssl_text.reader import TextReader
+        from ssl_text.telling import HIDDEN, Told, words
         from ssl_text.tokens import TokenBatch
 
+        assert isinstance(reader, TextReader)
+        if isinstance(data, Told):
+            return words(data, reader)
         if not isinstance(data, TokenBatch):
             return []
-        assert isinstance(reader, TextReader)
         rows = zip(data.ids.cpu(), data.valid.cpu(), strict=True)
-        return [" ".join(reader.text(ids[valid], hidden="▢").split()) for ids, valid in rows]
+        return [" ".join(reader.text(ids[valid], hidden=HIDDEN).split()) for ids, valid in rows]
 
     def create_encoder(
         self, name: str, spec: Mapping[str, Any], options: Mapping[str, Any]

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as copy
 from typing import Any
 
 import torch
@@ -140,19 +141,34 @@ class MaskedModel(Method):
         return None
 
     def shown(self, views: Sequence[View]) -> dict[str, Any]:
-        """The first view with its hidden parts left out, and with these as predicted."""
-        assemble = getattr(self.encoder, "assemble", None)
-        if assemble is None:
-            return {}
+        """The first view with its hidden parts left out, and with these as predicted.
+
+        Encoders turn contents into such data by `assemble(values, grid)`, or by `rebuild(tokens,
+        values)` where more than a grid is needed; one of ids tells which are hidden (`told`).
+        """
         tokens: Tokens = self.encoder.tokenize(views[0].data)  # type: ignore[operator]
         rep = self._predict(views[0])
+        if hasattr(self.encoder, "told"):
+            first = copy(rep.mask, hidden=rep.mask.hidden[:: self.masks])
+            return {"hidden": self.encoder.told(tokens, first, tokens.values)}  # type: ignore[operator]
+        drawn = self._drawer(tokens)
+        if drawn is None:
+            return {}
         hidden = rep.mask.hidden[:: self.masks].unsqueeze(-1)  # the first mask of each sample
-        pictures = {"hidden": assemble(tokens.values.masked_fill(hidden, torch.nan), tokens.grid)}
+        pictures = {"hidden": drawn(tokens.values.masked_fill(hidden, torch.nan))}
         content = self.content(rep, tokens) if self.masks == 1 else None
         if content is not None:
             filled = torch.where(hidden, content.to(tokens.values.dtype), tokens.values)
-            pictures["predicted"] = assemble(filled, tokens.grid)
+            pictures["predicted"] = drawn(filled)
         return pictures
+
+    def _drawer(self, tokens: Tokens) -> Callable[[Tensor], Any] | None:
+        """From contents like `tokens.values` to data like a view's."""
+        if hasattr(self.encoder, "assemble"):
+            return lambda values: self.encoder.assemble(values, tokens.grid)  # type: ignore[operator]
+        if hasattr(self.encoder, "rebuild"):
+            return lambda values: self.encoder.rebuild(tokens, values)  # type: ignore[operator]
+        return None
 
     def loss(self, reps: list[Prediction]) -> Loss:
         losses = [self.reconstruction(rep.predicted, rep.target, rep.mask) for rep in reps]

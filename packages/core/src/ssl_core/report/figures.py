@@ -18,6 +18,7 @@ from ssl_core.runs.summary import SCORE_WORDS
 
 FORMATS = ("png", "svg")
 _COLOURS = ("#2563c9", "#d9822b", "#2f9e6e", "#c73e54", "#7d55c7", "#8a6d3b", "#c2569f", "#6a737d")
+_DASHES = ("-", "--", ":", "-.")
 _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -84,7 +85,10 @@ def _lines(axes: Any, title: str, series: Mapping[str, Any], *, zero: bool = Fal
         if not finite:
             continue
         colour = _COLOURS[place % len(_COLOURS)]
-        axes.plot(*zip(*finite, strict=True), label=name, color=colour, linewidth=1.4)
+        dashes = _DASHES[place // len(_COLOURS) % len(_DASHES)]
+        axes.plot(
+            *zip(*finite, strict=True), label=name, color=colour, linestyle=dashes, linewidth=1.4
+        )
         drawn = True
     axes.set_title(title, fontsize=9)
     axes.set_xlabel("step")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -31,6 +32,10 @@ _PARTS = {
     "reproduce": "Reproduce",
 }
 """Anchors that the page's first line names, in order."""
+_MARKS = (
+    "▢ is hidden from the encoder. <mark>Marked</mark>: chosen, and as it is or rightly guessed. "
+    "<del>Struck</del>: put in the place of the <ins>underlined</ins> word behind it."
+)
 
 
 def write_report(run: Run) -> Path:
@@ -124,14 +129,22 @@ def _seen(run: Run) -> str:
     columns = [figure(caption, file.read_bytes()) for caption, file in run.pictures()]
     columns += [
         f'<figure class="told"><figcaption>{escape(caption)}</figcaption>'
-        + "".join(f"<p>{escape(text)}</p>" for text in texts)
+        + "".join(f"<p>{marked(text)}</p>" for text in texts)
         + "</figure>"
         for caption, texts in run.texts()
     ]
+    guesses = any("⟨" in text for _, texts in run.texts() for text in texts)
+    note = f'<p class="note">{_MARKS}</p>' if guesses else ""
     title = "What the method sees: the same held-out records in every column"
     return section(
-        "seen", title, f'<div class="columns">{"".join(columns)}</div>' if columns else ""
+        "seen", title, f'<div class="columns">{"".join(columns)}</div>{note}' if columns else ""
     )
+
+
+def marked(text: str) -> str:
+    """What a domain tells (`Domain.words`) as HTML, its marks as elements."""
+    shown = re.sub(r"⟨([^⟨⟩|]*)\|([^⟨⟩]*)⟩", r"<del>\1</del> <ins>\2</ins>", escape(text))
+    return re.sub(r"⟨([^⟨⟩]*)⟩", r"<mark>\1</mark>", shown)
 
 
 def _reproduce(run: Run, origin: Mapping[str, Any]) -> str:

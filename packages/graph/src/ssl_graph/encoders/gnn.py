@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -100,6 +101,11 @@ class GraphEncoder(nn.Module):
         """Node features padded to `[G, Nmax, F]`; the edges travel as `context`."""
         values, valid = data.dense()
         return Tokens(values, valid=valid, context=data)
+
+    def rebuild(self, tokens: Tokens, values: Tensor) -> GraphBatch:
+        """The graphs of the tokens with other node features, `[G, Nmax, F]`."""
+        graphs: GraphBatch = tokens.context
+        return replace(graphs, x=graphs.flat(values))
 
     def encode(self, tokens: Tokens, mask: Mask | None = None) -> Features:
         """Nodes in `tokens.values`, hidden ones replaced; tokens `[G, Nmax, embed_dim]`."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_core.encoder import Features, Tokens
-from ssl_core.methods.masked import MaskedModel, token_widths
+from ssl_core.methods.masked import MaskedModel, Prediction, token_widths
 from ssl_core.networks.masks import Mask
 from ssl_core.objectives import masked_mean
 from ssl_core.objectives.precision import full_precision
@@ -50,6 +50,16 @@ class AttributeMasking(MaskedModel):
             block = tokens.values[..., start:stop]
             found.append(torch.where(block.amax(-1) > 0, block.argmax(-1), -1))
         return torch.stack(found, dim=-1)
+
+    def content(self, rep: Prediction, tokens: Tokens) -> Tensor:
+        """The likeliest category of each column, features that are no categories left at 0."""
+        values = torch.zeros_like(tokens.values)
+        sizes = [stop - start for start, stop in self.columns]
+        logits = rep.predicted.split(sizes, dim=-1)
+        for (start, stop), part in zip(self.columns, logits, strict=True):
+            ones = F.one_hot(part.argmax(-1), stop - start)
+            values[..., start:stop] = ones.to(values.dtype)
+        return values
 
     def _error(self, predicted: Tensor, target: Tensor, mask: Mask) -> Tensor:
         sizes = [stop - start for start, stop in self.columns]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_core.encoder import Tokens
-from ssl_core.methods.masked import MaskedModel, token_widths
+from ssl_core.methods.masked import MaskedModel, Prediction, token_widths
 from ssl_core.networks.masks import Mask, RandomMasker
 from ssl_core.objectives import scaled_cosine
 from ssl_core.rng import Rng
@@ -59,6 +59,10 @@ class GraphMAE(MaskedModel):
             reconstruction=partial(_error, alpha=alpha),
             corrupt=partial(swap_some, share=replace) if replace else None,
         )
+
+    def content(self, rep: Prediction, tokens: Tokens) -> Tensor:
+        """Only directions are learned; no feature of a drawn node is negative."""
+        return rep.predicted.clamp(min=0)
 
 
 def swap_some(tokens: Tokens, mask: Mask, rng: Rng, *, share: float) -> Tokens:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace as copy_with
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +117,18 @@ class GraphMAE2(Method):
         else:
             latents = (graphs.dense(student)[0], graphs.dense(target)[0])
         return rebuilt, tokens.values, mask.hidden, *latents, kept
+
+    def shown(self, views: Sequence[View]) -> dict[str, Any]:
+        """The graphs with hidden nodes pale, and with what the decoder makes of them."""
+        tokens = self.encoder.tokenize(views[0].data)  # type: ignore[operator]
+        rebuilt, values, hidden, *_ = self.encode(views)
+        where = hidden[..., None]
+        guessed = torch.where(where, rebuilt[0].clamp(min=0).to(values.dtype), values)
+        rebuild = self.encoder.rebuild
+        return {
+            "hidden": rebuild(tokens, values.masked_fill(where, torch.nan)),  # type: ignore[operator]
+            "predicted": rebuild(tokens, guessed),  # type: ignore[operator]
+        }
 
     def _thinned(self, graphs: GraphBatch, rng: Rng) -> GraphBatch:
         if not self.edge_drop:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_core.encoder import Features, Tokens
 from ssl_core.networks.masks import Mask
+from ssl_text.telling import Told, as_hidden
 from ssl_text.tokens import TokenBatch
 
 Pooling = Literal["mean", "mean_all", "cls"]
@@ -64,6 +65,10 @@ class IdEncoder(nn.Module, ABC):
             maskable = maskable & (data.ids != special)
         grid = (data.ids.shape[1],)
         return Tokens(data.ids, grid, valid=data.valid, maskable=maskable, context=data.starts)
+
+    def told(self, tokens: Tokens, mask: Mask, shown: Tensor) -> Told:
+        """For the report: the tokens as the encoder sees ids `shown` `[B, L]` under a mask."""
+        return as_hidden(tokens, mask, shown, self.mask_id)
 
     def embed_ids(self, ids: Tensor) -> Tensor:
         """The pieces' embeddings `[B, L, D]`, which `encode_embedded` takes (perturbed, mixed)."""

@@ -13,22 +13,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_core.encoder import Tokens
 from ssl_core.methods.base import Loss, Method
 from ssl_core.networks.dropout import dropout_keys
 from ssl_core.networks.heads import MLPHead
+from ssl_core.networks.masks import Mask
 from ssl_core.objectives import masked_mean
 from ssl_core.objectives.precision import full_precision
 from ssl_core.rng import Rng
 from ssl_core.views import View, ViewPolicy
 from ssl_text.encoders.parts import Generator, bert_config
 from ssl_text.methods.mlm import BertMasker
+from ssl_text.telling import Told
 
 Reps = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Filled = tuple[Tokens, Mask, Tensor, Tensor]
 
 
 class ELECTRA(Method):
@@ -55,25 +60,41 @@ class ELECTRA(Method):
         self.head = MLPHead(width, 1, hidden=width, layers=2, norm="none", activation="gelu")
         self.weight = weight
 
-    def encode(self, views: Sequence[View]) -> Reps:
-        view = views[0]
-        tokens = self.encoder.tokenize(view.data)  # type: ignore[operator]
+    def _filled(self, view: View) -> Filled:
+        """Tokens, their mask, the generator's logits `[M, V]` and the ids it makes, `[B, L]`."""
+        tokens: Tokens = self.encoder.tokenize(view.data)  # type: ignore[operator]
         mask = self.masker(view.rng, tokens.values.shape[1], maskable=tokens.maskable)
         matrix = self.encoder.vocabulary.weight  # type: ignore[union-attr]
         ids = tokens.values.masked_fill(mask.at_mask_token, self.encoder.mask_id)  # type: ignore[arg-type]
         with dropout_keys(view.rng.fold("generator")):
             embedded = self.encoder.embed_ids(ids)  # type: ignore[operator]
             logits = self.generator(embedded, tokens.valid, mask.hidden, matrix)
-        costs = torch.zeros_like(tokens.values, dtype=torch.float32)
-        costs[mask.hidden] = _cross_entropy(logits, tokens.values[mask.hidden])
         with torch.no_grad():
             fake = tokens.values.clone()
             fake[mask.hidden] = sampled(logits, view.rng, mask.hidden)
+        return tokens, mask, logits, fake
+
+    def encode(self, views: Sequence[View]) -> Reps:
+        view = views[0]
+        tokens, mask, logits, fake = self._filled(view)
+        costs = torch.zeros_like(tokens.values, dtype=torch.float32)
+        costs[mask.hidden] = _cross_entropy(logits, tokens.values[mask.hidden])
         with dropout_keys(view.rng):
             features = self.encoder.encode(replace(tokens, values=fake))  # type: ignore[operator]
         self.monitored = features.pooled.detach()
         replaced = fake != tokens.values
         return costs, mask.hidden, self.head(features.tokens)[..., 0], replaced, tokens.valid
+
+    def shown(self, views: Sequence[View]) -> dict[str, Any]:
+        """Hidden tokens, what the generator made of them, and where the encoder doubts a token."""
+        tokens, mask, _, fake = self._filled(views[0])
+        assert tokens.valid is not None, "text encoders say what is padding"
+        scores = self.encode(views)[2]
+        return {
+            "hidden": self.encoder.told(tokens, mask, tokens.values),  # type: ignore[operator]
+            "generated": Told(tokens.values, tokens.valid, fake, mask.hidden),
+            "taken for replaced": Told(fake, tokens.valid, fake, (scores > 0) & tokens.valid),
+        }
 
     def loss(self, reps: Reps) -> Loss:
         costs, hidden, scores, replaced, valid = reps

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ from ssl_text.methods.word_masks import (
     budget_of,
     word_numbers,
 )
+from ssl_text.telling import as_guessed
 
 Unit = Literal["token", "word", "span"]
 
@@ -184,10 +185,26 @@ class MLM(MaskedModel):
         return made
 
     def _predict(self, view: View) -> Prediction:
-        if self.static:
-            version = view.rng.integers("version", high=self.static)
-            view = replace(view, rng=content_keys(view.data.ids, view.data.valid).fold(version))
-        return super()._predict(view)
+        return super()._predict(self._keyed(view))
+
+    def _keyed(self, view: View) -> View:
+        """The view under the key of its masks."""
+        if not self.static:
+            return view
+        version = view.rng.integers("version", high=self.static)
+        return replace(view, rng=content_keys(view.data.ids, view.data.valid).fold(version))
+
+    def shown(self, views: Sequence[View]) -> dict[str, Any]:
+        """Documents as the encoder sees them, and the likeliest pieces in hidden places."""
+        view = self._keyed(views[0])
+        rep = super()._predict(view)
+        tokens: Tokens = self.encoder.tokenize(view.data)  # type: ignore[operator]
+        assert self.corrupt is not None, "BERT swaps some words"
+        seen = self.corrupt(tokens, rep.mask, view.rng).values
+        return {
+            "hidden": self.encoder.told(tokens, rep.mask, seen),  # type: ignore[operator]
+            "predicted": as_guessed(tokens, rep.mask, rep.predicted.argmax(-1)),
+        }
 
 
 def first_piece(special_ids: Sequence[int]) -> int:

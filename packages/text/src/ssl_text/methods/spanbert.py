@@ -12,6 +12,7 @@ itself, and its states come from tokens that are shown.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,10 @@ class SpanBERT(Method):
         self.monitored = features.pooled.detach()
         words = self.language.decoder(features, mask, shown)
         return words, self.head(features, mask), tokens.values, mask
+
+    def shown(self, views: Sequence[View]) -> dict[str, Any]:
+        """What the masked language model sees and guesses."""
+        return self.language.shown(views)
 
     def loss(self, reps: Reps) -> Loss:
         words, borders, ids, mask = reps

@@ -10,7 +10,9 @@ from BERT; here only embeddings are tied, and the decoder may be shallower.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ from ssl_core.objectives import masked_mean
 from ssl_core.objectives.precision import full_precision
 from ssl_core.views import View, ViewPolicy
 from ssl_text.encoders.parts import SentenceDecoder
+from ssl_text.telling import Told
 
 Reps = tuple[Tensor, Tensor]
 
@@ -35,15 +38,28 @@ class TSDAE(Method):
             raise ValueError(f"depth must be at least 1, got {depth}")
         self.decoder = SentenceDecoder(encoder, depth=depth)  # type: ignore[arg-type]
 
-    def encode(self, views: Sequence[View]) -> Reps:
+    def _logits(self, views: Sequence[View]) -> Tensor:
+        """Scores `[B, L, V]` of the piece that follows each, of the vector of the first view."""
         (features,) = self.features(views[:1])
         ids, valid = views[1].data.ids, views[1].data.valid
         matrix = self.encoder.vocabulary.weight  # type: ignore[union-attr]
         with dropout_keys(views[1].rng):
             embedded = self.encoder.embed_ids(ids)  # type: ignore[operator]
-            logits = self.decoder(embedded, valid, features.pooled, matrix)
+            logits: Tensor = self.decoder(embedded, valid, features.pooled, matrix)
+        return logits
+
+    def encode(self, views: Sequence[View]) -> Reps:
+        ids, valid = views[1].data.ids, views[1].data.valid
+        logits = self._logits(views)
         following = valid[:, 1:]
         return _costs(logits[:, :-1], ids[:, 1:]), following
+
+    def shown(self, views: Sequence[View]) -> dict[str, Any]:
+        """The likeliest piece after the true ones before it, everywhere; right ones marked."""
+        ids, valid = views[1].data.ids, views[1].data.valid
+        guesses = torch.cat([ids[:, :1], self._logits(views)[:, :-1].argmax(-1)], dim=1)
+        right = (guesses == ids) & valid
+        return {"rebuilt": Told(guesses, valid, guesses, right)}
 
     def loss(self, reps: Reps) -> Loss:
         costs, valid = reps

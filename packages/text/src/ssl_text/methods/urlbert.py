@@ -12,6 +12,7 @@ It also masks its input twice and adds positions twice, which is not its formula
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,10 @@ class URLBERT(Method):
         self.monitored = first.detach()
         rows = len(view)
         return cost.expand(rows), vat.expand(rows), first, second
+
+    def shown(self, views: Sequence[View]) -> dict[str, Any]:
+        """What the masked language model sees and guesses."""
+        return self.language.shown(views)
 
     def loss(self, reps: Reps) -> Loss:
         cost, vat, first, second = reps
