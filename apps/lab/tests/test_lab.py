@@ -6,10 +6,22 @@ import pytest
 
 from ssl_core.errors import UserError
 from ssl_core.files import read_json, write_json
-from ssl_lab.cell import RESULT, read_cell
+from ssl_lab.cell import RESULT, read_cell, recipe_of
 from ssl_lab.experiment import cells, load, parse, shipped
-from ssl_lab.page import percent, render, write_page
-from ssl_lab.results import Stat, collect, failures, gain, grouped, ranks, stat, write_parquet
+from ssl_lab.page import render, write_page
+from ssl_lab.results import (
+    Stat,
+    collect,
+    failures,
+    flattened,
+    gain,
+    grouped,
+    names_of,
+    percent,
+    ranks,
+    stat,
+    write_parquet,
+)
 from ssl_lab.running import check, folder_of, missing, run
 
 SMALL = """
@@ -43,6 +55,14 @@ def test_the_grid_is_every_combination_under_names_of_their_own():
     assert found[0].name != dataclasses.replace(found[0], steps=4).name
 
 
+def test_settings_of_a_domain_lie_below_those_of_a_variant():
+    text = SMALL.replace("steps: 3", "settings: {graph: [optimizer.lr=1, data.limit=50]}")
+    low, high = cells(parse(text, "test"))
+    assert low.settings == ("optimizer.lr=1", "data.limit=50", "optimizer.lr=1e-4")
+    assert [recipe_of(cell).optimizer.lr for cell in (low, high)] == [1e-4, 1e-2]
+    assert recipe_of(low).data.limit == 50
+
+
 def test_a_cell_survives_json(tmp_path):
     cell = cells(parse(SMALL, "test"))[0]
     write_json(tmp_path / "cell.json", dataclasses.asdict(cell))
@@ -57,6 +77,9 @@ def test_a_cell_survives_json(tmp_path):
         ("optimizer.lr=1e-4", "optimizer.lrr=1e-4", "optimizer.lr"),
         ("steps: 3", "stepz: 3", "stepz"),
         ("[0.2, 1.0]", "[0.2, 1.5]", "does not lie"),
+        ("steps: 3", "steps: {grap: 3}", "did you mean 'graph'"),
+        ("steps: 3", "settings: {text: []}", "settings: 'text' is not known"),
+        ("steps: 3", "tasks: 1", "tasks"),
         ("domains: [graph]", "domains: []", "grid.domains"),
         ("title: Small", "title: [", "not valid YAML"),
     ],
@@ -110,10 +133,12 @@ def row(domain: str, recipe: str, seed: int, trained: float) -> dict:
         "encoder": None,
         "variant": None,
         "seed": seed,
+        "score_name": "knn_accuracy",
         "score_raw": 0.3,
         "score_untrained": 0.2,
         "score_trained": trained,
         "effective_rank": 5.0,
+        "parameters": 1000,
         "steps": 10,
         "wall_seconds": 2.0,
         "shares": [{"share": 0.1, "raw": 0.1, "untrained": 0.1, "trained": 0.2}],
@@ -145,7 +170,38 @@ def test_the_page_escapes_what_it_is_given_and_is_alone():
     page = render(experiment, [row("a", "x", 0, 0.5)], [("cell", "<script>")])
     assert "<b>bold" not in page
     assert "<script" not in page
-    assert "http" not in page
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_groups_are_named_by_what_tells_them_apart():
+    keys = [("a", "x", None, "one two"), ("b", "x", None, "three")]
+    assert names_of(keys) == ["a · one two", "b · three"]
+    assert names_of(keys[:1]) == ["a · x · one two"]
+    assert names_of([]) == []
+
+
+def test_layers_and_tasks_have_columns_and_sections_of_their_own():
+    first = row("a", "x", 0, 0.5)
+    first["layers"] = [
+        {"layer": "backbone", "knn": 0.5, "probe": 0.6, "effective_rank": 9.0, "dim": 8},
+        {"layer": "reweighted", "knn": 0.4, "probe": None, "effective_rank": 5.0, "dim": 8},
+    ]
+    first["tasks"] = {
+        "after": [[0.9, 0.1], [0.7, 0.8]],
+        "all": [0.4, 0.6],
+        "untrained": [0.2, 0.2],
+        "raw": [0.3, 0.3],
+        "average": 0.75,
+        "forgetting": 0.2,
+    }
+    first["rates"] = [[1, 0.1], [2, 0.05]]
+    flat = flattened(first)
+    assert flat["layer_backbone_probe"] == 0.6
+    assert (flat["task_1_after_2"], flat["task_2_after_1"]) == (0.7, 0.1)
+    assert not {"shares", "layers", "tasks", "rates"} & flat.keys()
+    page = render(parse(SMALL, "test"), [first], [])
+    for words in ("reweighted", "after task 2", "Learning rate", "forgetting", "ms a step"):
+        assert words in page
 
 
 def test_parquet_has_a_column_for_each_share(tmp_path):

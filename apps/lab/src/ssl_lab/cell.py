@@ -18,7 +18,9 @@ from ssl_core.errors import SSLError
 from ssl_core.evaluation.label_share import probe_on_share
 from ssl_core.evaluation.rivals import Rival
 from ssl_core.files import read_json, write_json
+from ssl_core.recipe import Recipe
 from ssl_core.runs.assessing import rivals_of
+from ssl_core.runs.folder import resolve
 from ssl_lab.experiment import Cell
 
 RESULT = "result.json"
@@ -30,10 +32,10 @@ def read_cell(content: Mapping[str, Any]) -> Cell:
     return Cell(**{**content, **lists})
 
 
-def recipe_of(cell: Cell, device: str | None = None) -> Any:
+def recipe_of(cell: Cell, device: str | None = None) -> Recipe:
     """The complete recipe of a cell; `UserError` where a name or value is wrong."""
     return api.build_recipe(
-        f"ssl_{cell.domain}.domain:{cell.domain.upper()}",
+        domain_of(cell),
         cell.recipe,
         encoder=cell.encoder,
         steps=cell.steps,
@@ -43,10 +45,26 @@ def recipe_of(cell: Cell, device: str | None = None) -> Any:
     )
 
 
+def domain_of(cell: Cell) -> str:
+    """Where the cell's domain is imported from."""
+    return f"ssl_{cell.domain}.domain:{cell.domain.upper()}"
+
+
 def make(cell: Cell, folder: Path, device: str) -> dict[str, Any]:
     """Trains what is left of the run in `folder`, measures it, and writes `result.json`."""
-    domain = f"ssl_{cell.domain}.domain:{cell.domain.upper()}"
-    run = api.pretrain(domain, recipe_of(cell, device), out=folder / "run", progress=False)
+    recipe = recipe_of(cell, device)
+    if cell.tasks is None:
+        result = _one_run(cell, recipe, folder, device)
+    else:
+        from ssl_lab.continual import learn
+
+        result = {**learn(resolve(domain_of(cell)), recipe, cell.tasks, folder), "shares": []}
+    write_json(folder / RESULT, result)
+    return result
+
+
+def _one_run(cell: Cell, recipe: Recipe, folder: Path, device: str) -> dict[str, Any]:
+    run = api.pretrain(domain_of(cell), recipe, out=folder / "run", progress=False)
     summary = run.summary
     result: dict[str, Any] = {
         "score_name": summary["score"]["name"],
@@ -56,6 +74,7 @@ def make(cell: Cell, folder: Path, device: str) -> dict[str, Any]:
         "steps": summary["steps"],
         "wall_seconds": summary["wall_seconds"],
         "verdict": summary["verdict"],
+        "layers": summary["more"].get("layers", {}).get("layers", []),
         "shares": [],
     }
     if cell.label_fractions:
@@ -63,7 +82,6 @@ def make(cell: Cell, folder: Path, device: str) -> dict[str, Any]:
         result["shares"] = [
             {"share": share, **_probes(rivals, share, cell.seed)} for share in cell.label_fractions
         ]
-    write_json(folder / RESULT, result)
     return result
 
 

@@ -42,6 +42,10 @@ class Experiment(_Section):
     grid: Grid
     steps: int | dict[str, int] | None = None
     """Optimiser steps of every run, or by domain; None: each recipe's own."""
+    settings: dict[str, list[str]] = {}
+    """Recipe values by domain, below those of a variant."""
+    tasks: int | None = Field(None, ge=2)
+    """Divide the classes into so many parts and learn from one after another, `steps` each."""
     label_fractions: list[float] = []
     """Also fit linear probes on these shares of the labels."""
 
@@ -58,12 +62,13 @@ class Cell:
     seed: int
     steps: int | None
     label_fractions: tuple[float, ...]
+    tasks: int | None = None
 
     @property
     def name(self) -> str:
         """A folder name: readable, and with a hash of everything that matters to the numbers."""
         words = [self.domain, self.recipe, self.encoder, self.variant, f"seed{self.seed}"]
-        readable = "-".join(word.replace("/", "_") for word in words if word)
+        readable = "-".join(word.replace("/", "_").replace(" ", "_") for word in words if word)
         return f"{readable}-{digest([to_json(asdict(self))])[:8]}"
 
 
@@ -77,10 +82,11 @@ def cells(experiment: Experiment) -> list[Cell]:
             recipe,
             encoder,
             variant,
-            tuple(variants[variant]),
+            (*experiment.settings.get(domain, ()), *variants[variant]),
             seed,
             _steps(experiment, domain),
             tuple(experiment.label_fractions),
+            experiment.tasks,
         )
         for seed, domain, recipe, encoder, variant in product(
             grid.seeds, grid.domains, grid.recipes, grid.encoders or [None], variants
@@ -133,6 +139,10 @@ def parse(text: str, where: str) -> Experiment:
     except ValidationError as error:
         lines = [f"{where}: {_explained(found)}" for found in error.errors()]
         raise UserError("\n".join(lines)) from None
+    for section, names in (("settings", experiment.settings), ("steps", experiment.steps)):
+        for name in names if isinstance(names, dict) else ():
+            if name not in experiment.grid.domains:
+                raise unknown(f"{where}: {section}", name, experiment.grid.domains)
     for fraction in experiment.label_fractions:
         if not 0 < fraction <= 1:
             raise UserError(f"{where}: label_fractions: {fraction} does not lie in (0, 1]")

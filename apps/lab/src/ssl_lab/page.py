@@ -1,4 +1,4 @@
-"""`page.html`: the question, the table of means and spreads, ranks, label curves, cost."""
+"""`page.html`: the question, tables of means and spreads, ranks, cost, what else was measured."""
 
 from __future__ import annotations
 
@@ -6,24 +6,30 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from ssl_core.evaluation.rivals import KNN
 from ssl_core.files import atomic_write
-from ssl_core.report.charts import line_chart
-from ssl_core.report.style import CSS
+from ssl_core.report.document import document, section, table
+from ssl_core.report.dots import dot_chart
+from ssl_core.report.outcome import duration
 from ssl_lab.experiment import Experiment, cells
+from ssl_lab.measured import layers, shares, tasks
 from ssl_lab.results import (
+    RIVALS,
+    Groups,
     Row,
-    Stat,
     collect,
     experiment_of,
     failures,
     gain,
     grouped,
+    interval,
+    names_of,
+    percent,
+    plain,
     ranks,
     stat,
     write_parquet,
 )
-
-RIVALS = ("raw", "untrained", "trained")
 
 
 def write_page(out: Path) -> Path:
@@ -38,110 +44,105 @@ def write_page(out: Path) -> Path:
 
 def render(experiment: Experiment, rows: Sequence[Row], failed: Sequence[tuple[str, str]]) -> str:
     """The page as one string; it loads nothing from anywhere."""
+    groups = named(grouped(rows))
+    return document(
+        experiment.title,
+        [
+            _head(experiment, rows, failed),
+            _results(groups),
+            _ranks(rows),
+            shares(groups),
+            layers(groups),
+            tasks(groups),
+            _cost(groups),
+            section("failed", "Failed", table(["run", "reason"], failed) if failed else ""),
+        ],
+    )
+
+
+def named(groups: dict[tuple[str | None, ...], list[Row]]) -> Groups:
+    """The groups by the words in which they differ."""
+    return dict(zip(names_of(list(groups)), groups.values(), strict=True))
+
+
+def _head(experiment: Experiment, rows: Sequence[Row], failed: Sequence[tuple[str, str]]) -> str:
     wanted = len(cells(experiment))
-    state = f"{len(rows)} of {wanted} runs" + (f", {len(failed)} failed" if failed else "")
-    sections = [
-        f"<h1>{escape(experiment.title)}</h1>",
-        f'<p class="sub">{escape(state)}</p>',
-        f'<p class="verdict">{escape(experiment.question)}</p>' if experiment.question else "",
-        _table(rows),
-        _ranks(rows),
-        _shares(rows),
-        _failed(failed),
-    ]
+    words = [f"{len(rows)} of {wanted} runs" + (f", {len(failed)} failed" if failed else "")]
+    if rows:
+        words.append(f"{duration(sum(row['wall_seconds'] for row in rows))} of training")
+    title = escape(experiment.title)
+    question = f'<p class="verdict">{escape(experiment.question)}</p>'
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(experiment.title)}</title><style>{CSS}</style></head>"
-        f"<body>{''.join(sections)}</body></html>\n"
+        f'<header id="head" data-mark="{title}"><h1>{title}</h1>'
+        f'<p class="sub">{escape(" · ".join(words))}</p>'
+        f"{question if experiment.question else ''}</header>"
     )
 
 
-def percent(found: Stat | None) -> str:
-    """Mean ± deviation in percent."""
-    if found is None:
-        return "–"
-    spread = f" ± {100 * found.std:.1f}" if found.count > 1 else ""
-    return f"{100 * found.mean:.1f}{spread}"
-
-
-def _name(key: Sequence[str | None]) -> str:
-    return " · ".join(word for word in key if word)
-
-
-def _rows(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    lines = "".join(
-        f"<tr><th>{escape(line[0])}</th>"
-        + "".join(f"<td>{escape(cell)}</td>" for cell in line[1:])
-        + "</tr>"
-        for line in body
-    )
-    return f'<div class="card scroll"><table><tr>{top}</tr>{lines}</table></div>'
-
-
-def _table(rows: Sequence[Row]) -> str:
-    body = []
-    for key, group in grouped(rows).items():
-        scores = [percent(stat(row[f"score_{name}"] for row in group)) for name in RIVALS]
-        rank = stat(row["effective_rank"] for row in group)
-        seconds = stat(row["wall_seconds"] for row in group)
-        assert rank is not None
-        assert seconds is not None
-        body.append(
-            [
-                _name(key),
-                *scores,
-                percent(stat(map(gain, group))),
-                f"{rank.mean:.1f}",
-                f"{group[0]['steps']}",
-                f"{seconds.mean:.0f}",
-                f"{len(group)}",
-            ]
-        )
-    if not body:
+def _results(groups: Groups) -> str:
+    """Raw input, untrained and trained encoder, by dots and by numbers."""
+    if not groups:
         return ""
-    head = ["", *RIVALS, "gain", "effective rank", "steps", "seconds", "seeds"]
-    note = (
-        "Held-out k-NN accuracy in percent (view retrieval where there are no labels), mean and "
-        "standard deviation over seeds; gain over the better of raw input and untrained encoder; "
-        "seconds of training."
+    rows, dots = [], []
+    for name, group in groups.items():
+        found = {rival: stat(row[f"score_{rival}"] for row in group) for rival in RIVALS}
+        dots.append((name, {k: interval(v) for k, v in found.items() if v is not None}))
+        rank = stat(row["effective_rank"] for row in group)
+        cells_ = [percent(found[rival]) for rival in RIVALS]
+        line = [name, *cells_, percent(stat(map(gain, group))), plain(rank), str(len(group))]
+        rows.append(line)
+    kinds = {row["score_name"] for group in groups.values() for row in group}
+    what = (
+        "Held-out k-NN accuracy in percent"
+        if kinds == {KNN}
+        else "Held-out score in percent (k-NN accuracy; view retrieval where there are no labels)"
     )
-    return f'<h2>Results</h2>{_rows(head, body)}<p class="sub">{note}</p>'
+    note = (
+        f"{what}: mean and standard deviation over seeds. Gain is over the better of raw input and "
+        "untrained encoder, seed by seed."
+    )
+    return section(
+        "results",
+        "Results",
+        dot_chart(f"{what}, whiskers one standard deviation", dots)
+        + '<div class="space"></div>'
+        + table(["", *RIVALS, "gain", "effective rank", "seeds"], rows)
+        + f'<p class="note">{note}</p>',
+    )
 
 
 def _ranks(rows: Sequence[Row]) -> str:
     found = ranks(grouped(rows), lambda row: row["score_trained"])
     if len(found) < 2:
         return ""
-    body = [
-        [_name(key), f"{value:.2f}"] for key, value in sorted(found.items(), key=lambda x: x[1])
-    ]
-    return f"<h2>Mean rank over domains</h2>{_rows(['', 'rank'], body)}"
-
-
-def _shares(rows: Sequence[Row]) -> str:
-    """One chart a group: accuracy of a linear probe against the share of labels."""
-    charts = []
-    for key, group in grouped(rows).items():
-        shares = [entry["share"] for entry in group[0]["shares"]]
-        if len(shares) < 2:
-            continue
-        series = {}
-        for name in RIVALS:
-            found = [stat(row["shares"][i][name] for row in group) for i in range(len(shares))]
-            points = zip(shares, found, strict=True)
-            series[name] = [(100 * s, 100 * f.mean) for s, f in points if f is not None]
-        charts.append(line_chart(_name(key), series))
-    if not charts:
-        return ""
-    return (
-        "<h2>Linear probe (percent) against the share of labels (percent)</h2>"
-        f'<div class="grid2">{"".join(charts)}</div>'
+    order = sorted(found.items(), key=lambda pair: pair[1])
+    names = names_of([key for key, _ in order])
+    body = [[name, f"{rank:.2f}"] for name, (_, rank) in zip(names, order, strict=True)]
+    note = "1 is best; within a domain the means over seeds are compared."
+    return section(
+        "ranks",
+        "Mean rank over domains",
+        table(["", "rank"], body) + f'<p class="note">{note}</p>',
     )
 
 
-def _failed(failed: Sequence[tuple[str, str]]) -> str:
-    if not failed:
+def _cost(groups: Groups) -> str:
+    """What a run takes."""
+    if not groups:
         return ""
-    return f"<h2>Failed</h2>{_rows(['run', 'reason'], [list(pair) for pair in failed])}"
+    body = []
+    for name, group in groups.items():
+        seconds = stat(row["wall_seconds"] for row in group)
+        first = group[0]
+        per_step = stat(1000 * row["wall_seconds"] / max(1, row["steps"]) for row in group)
+        body.append(
+            [
+                name,
+                f"{first['parameters'] / 1e6:.2f} M",
+                str(first["steps"]),
+                plain(seconds),
+                plain(per_step),
+            ]
+        )
+    head = ["", "parameters", "steps", "seconds of training", "ms a step"]
+    return section("cost", "Cost of a run", table(head, body))

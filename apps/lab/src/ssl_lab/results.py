@@ -14,6 +14,10 @@ from ssl_lab.experiment import Experiment, cells
 from ssl_lab.running import CELLS, EXPERIMENT, folder_of
 
 Row = dict[str, Any]
+Groups = dict[str, list[Row]]
+"""Rows that differ in nothing but the seed, by a name that tells the groups apart."""
+
+RIVALS = ("raw", "untrained", "trained")
 KEYS = ("domain", "recipe", "encoder", "variant")
 
 
@@ -44,21 +48,31 @@ def failures(out: Path) -> list[tuple[str, str]]:
 
 
 def write_parquet(rows: Sequence[Row], path: Path) -> None:
-    """The rows as Parquet; probes on shares of the labels become columns of their own."""
+    """The rows as Parquet; what a row has several of becomes columns of their own."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    flat = [
-        {k: v for k, v in row.items() if k != "shares"}
-        | {
-            f"probe_{entry['share']:g}_{rival}": entry[rival]
-            for entry in row["shares"]
-            for rival in ("raw", "untrained", "trained")
-        }
-        for row in rows
-    ]
+    flat = [flattened(row) for row in rows]
+    columns = {name: None for row in flat for name in row}
     with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(flat), temporary)
+        pq.write_table(pa.Table.from_pylist([{**columns, **row} for row in flat]), temporary)
+
+
+def flattened(row: Row) -> Row:
+    """A row of plain values: `probe_0.1_trained`, `layer_head output_knn`, `task_2_after_1`..."""
+    several = ("shares", "layers", "tasks", "rates")
+    out = {name: value for name, value in row.items() if name not in several}
+    for entry in row["shares"]:
+        out |= {f"probe_{entry['share']:g}_{rival}": entry[rival] for rival in RIVALS}
+    for entry in row.get("layers", []):
+        for name in ("knn", "probe", "effective_rank"):
+            out[f"layer_{entry['layer']}_{name}"] = entry[name]
+    tasks = row.get("tasks")
+    if tasks:
+        out |= {name: tasks[name] for name in ("average", "forgetting")}
+        for i, accuracies in enumerate(tasks["after"], 1):
+            out |= {f"task_{j}_after_{i}": value for j, value in enumerate(accuracies, 1)}
+    return out
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,33 @@ def stat(values: Iterable[float | None]) -> Stat | None:
     return Stat(statistics.mean(known), spread, len(known))
 
 
+def percent(found: Stat | None) -> str:
+    """Mean ± deviation in percent."""
+    return plain(None if found is None else Stat(100 * found.mean, 100 * found.std, found.count))
+
+
+def plain(found: Stat | None) -> str:
+    """Mean ± deviation."""
+    if found is None:
+        return "–"
+    spread = f" ± {found.std:.1f}" if found.count > 1 else ""
+    return f"{found.mean:.1f}{spread}"
+
+
+def interval(found: Stat) -> tuple[float, float, float]:
+    """Mean, and one deviation below and above it, in percent."""
+    mean, std = 100 * found.mean, 100 * found.std
+    return mean, mean - std, mean + std
+
+
+def names_of(keys: Sequence[tuple[str | None, ...]]) -> list[str]:
+    """The words in which the keys differ, all words of a single one."""
+    if len(keys) == 1:
+        return [" · ".join(word for word in keys[0] if word)]
+    places = [i for i in range(len(keys[0])) if len({key[i] for key in keys}) > 1] if keys else []
+    return [" · ".join(key[i] or "as it is" for i in places) for key in keys]
+
+
 def grouped(rows: Sequence[Row]) -> dict[tuple[str | None, ...], list[Row]]:
     """Rows that differ in nothing but the seed, by (domain, recipe, encoder, variant)."""
     out: dict[tuple[str | None, ...], list[Row]] = {}
@@ -89,7 +130,7 @@ def grouped(rows: Sequence[Row]) -> dict[tuple[str | None, ...], list[Row]]:
 
 def gain(row: Mapping[str, Any]) -> float | None:
     """By how much the trained encoder beats the better of its rivals."""
-    values = [row[f"score_{name}"] for name in ("raw", "untrained", "trained")]
+    values = [row[f"score_{name}"] for name in RIVALS]
     if any(value is None for value in values):
         return None
     return float(values[2] - max(values[0], values[1]))
