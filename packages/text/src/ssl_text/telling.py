@@ -94,7 +94,7 @@ def _parts(reader: TextReader, ids: Tensor) -> list[str]:
 
 
 def _piece(reader: TextReader, number: int) -> str:
-    """One token alone; a special by its name."""
+    """One token alone; a special by its name, one of nothing but space as an open box."""
     if number in reader.special.every:
         return str(reader.tokenizer.id_to_token(number))
-    return reader.text(torch.tensor([number])).strip().removeprefix("##")
+    return reader.text(torch.tensor([number])).strip().removeprefix("##") or "␣"
