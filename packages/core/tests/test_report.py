@@ -14,7 +14,7 @@ import pytest
 from ssl_core import api
 from ssl_core.files import read_json, write_json
 from ssl_core.report import render
-from ssl_core.report.atlas import examples, scaled
+from ssl_core.report.atlas import _dots, examples, scaled
 from ssl_core.report.charts import bars, line_chart, number, thinned, ticks
 from ssl_core.report.curves import split_parts
 from ssl_core.report.document import document, embedded, section
@@ -252,6 +252,11 @@ def test_whiskers_and_a_logarithmic_axis_are_marked_at_the_points() -> None:
     assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=0.2)
     labels = re.findall(r'text-anchor="middle">([^<]+)<', page)
     assert labels == ["1", "10", "100"]
+
+
+def test_points_of_the_second_ten_groups_are_rings() -> None:
+    page = _dots([(0, 0)] * 4, [-1, 3, 13, 23])
+    assert re.findall(r'class="([^"]+)"', page) == ["none", "c3", "c3 ring", "c3"]
 
 
 def test_dots_lie_on_one_scale() -> None:

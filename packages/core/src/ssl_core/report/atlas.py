@@ -80,9 +80,16 @@ def _spread(rows: Sequence[int], count: int) -> list[int]:
 
 def _dots(points: Sequence[Sequence[float]], labels: Sequence[int]) -> str:
     return "".join(
-        f'<circle class="{f"c{label % 10}" if label >= 0 else "none"}" cx="{x}" cy="{y}" r="4"/>'
+        f'<circle class="{_tone(label)}" cx="{x}" cy="{y}" r="4"/>'
         for (x, y), label in zip(points, labels, strict=True)
     )
+
+
+def _tone(group: int) -> str:
+    """One of ten colours; every second ten are rings. The script's `tone` says the same."""
+    if group < 0:
+        return "none"
+    return f"c{group % 10}" + (" ring" if group // 10 % 2 else "")
 
 
 def _choice(name: str, values: Any) -> str:

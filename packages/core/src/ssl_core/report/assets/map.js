@@ -19,6 +19,11 @@ window.mountMap = (root) => {
     return made;
   };
 
+  const tone = (group) => {  // one of ten colours; every second ten are rings
+    if (group < 0) return "none";
+    return `c${group % 10}${Math.floor(group / 10) % 2 ? " ring" : ""}`;
+  };
+
   // -- what is known of a record ---------------------------------------------------------------
   const groups = () => (colour.value === "label" ? data.labels : data.clusters);
   const nameOf = (group) => {
@@ -86,7 +91,7 @@ window.mountMap = (root) => {
     groups().forEach((group, i) => {
       const faint = only !== null && group !== only ? " faint" : "";
       const marks = ["here", "near"].filter((m) => dots[i].classList.contains(m)).join(" ");
-      dots[i].setAttribute("class", `${group < 0 ? "none" : `c${group % 10}`}${faint} ${marks}`);
+      dots[i].setAttribute("class", `${tone(group)}${faint} ${marks}`);
     });
   };
   const arrange = () => data.places[place.value].forEach(([x, y], i) => {
@@ -97,7 +102,7 @@ window.mountMap = (root) => {
     const counts = new Map();
     groups().forEach((group) => counts.set(group, (counts.get(group) ?? 0) + 1));
     const buttons = [...counts.keys()].sort((a, b) => a - b).slice(0, 30).map((group) => {
-      const button = make("button", "", group < 0 ? "none" : `c${group % 10}`);
+      const button = make("button", "", tone(group));
       button.type = "button";
       button.setAttribute("aria-pressed", "false");
       button.append(make("i"), make("span", `${nameOf(group)} (${counts.get(group)})`));
