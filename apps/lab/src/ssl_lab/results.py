@@ -99,10 +99,10 @@ def percent(found: Stat | None) -> str:
 
 
 def plain(found: Stat | None) -> str:
-    """Mean ± deviation."""
+    """Mean ± deviation, not to be broken over lines."""
     if found is None:
         return "–"
-    spread = f" ± {found.std:.1f}" if found.count > 1 else ""
+    spread = f"\u00a0±\u00a0{found.std:.1f}" if found.count > 1 else ""
     return f"{found.mean:.1f}{spread}"
 
 

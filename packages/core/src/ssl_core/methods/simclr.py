@@ -46,9 +46,8 @@ class SimCLR(Method):
     ) -> None:
         super().__init__(encoder, views)
         width: int = encoder.embed_dim  # type: ignore[assignment]
-        self.projector: nn.Module
         if head == "reweight":
-            self.projector = ReweightHead(width, kappa=kappa)
+            self.projector: nn.Module = ReweightHead(width, kappa=kappa)
         elif head == "tanh":
             self.projector = MLPHead(width, width, layers=1, last_activation="tanh")
         else:
