@@ -213,3 +213,26 @@ def test_segments_are_cut_by_time_also_at_variable_rates() -> None:
         segment(times, {"start": 0.7, "end": 1.9})
     with pytest.raises(CorruptSample, match="start 'soon' is not a number"):
         segment(times, {"start": "soon"})
+
+
+def test_frames_on_the_way_are_decoded_only_where_others_refer_to_them(
+    tmp_path, monkeypatch
+) -> None:
+    """H.264 with B-frames: the wanted frames keep every bit, most others never leave a decoder."""
+    from ssl_video.files.pyav import PyAVVideo
+
+    path = write(tmp_path / "long.mp4", moving(80), group=250)
+    whole, seen = decoded_in_order(path), []
+    take = PyAVVideo._take
+
+    def counted(frames, wanted, found):
+        seen.extend(frames)
+        take(frames, wanted, found)
+
+    monkeypatch.setattr(PyAVVideo, "_take", staticmethod(counted))
+    with open_video(str(path), backend="pyav") as video:
+        for numbers in ([70], [9, 13, 17], [79, 0], [41, 42]):  # forwards and back, in one reader
+            np.testing.assert_array_equal(video.frames(np.array(numbers)), whole[numbers])
+        del seen[:]
+        video.frames(np.array([70]))
+    assert len(seen) <= 45, "of the 71 frames up to the wanted one"

@@ -15,7 +15,9 @@ class PyAVVideo:
     """A file (path or bytes) open in PyAV; frames are found by their time stamps.
 
     The packets are walked once, without decoding, for the time stamps of all frames and of the
-    key frames. Wanted frames are then decoded from the nearest key frame before them.
+    key frames. Wanted frames are then decoded from the nearest key frame before them. Of the frames
+    on the way only those that others refer to are decoded, which changes no pixel of the wanted
+    ones and leaves out most B-frames.
     """
 
     def __init__(self, payload: str | bytes) -> None:
@@ -88,14 +90,31 @@ class PyAVVideo:
     def _decode(
         self, first: int, last: int, wanted: dict[int, None], found: dict[int, np.ndarray]
     ) -> None:
+        """The wanted frames from stamp `first` to `last`, into `found`."""
         self._container.seek(self._key_before(first), stream=self._stream, backward=True)
-        for frame in self._container.decode(self._stream):
-            if frame.pts is None or frame.pts < first:
-                continue
-            if frame.pts in wanted:
+        context = self._stream.codec_context
+        left = {stamp for stamp in wanted if first <= stamp <= last}
+        try:
+            for packet in self._container.demux(self._stream):
+                # One thread decodes a packet as it is sent, so the setting is this packet's.
+                kept = packet.pts is None or packet.pts in left
+                context.skip_frame = "DEFAULT" if kept else "NONREF"
+                self._take(packet.decode(), wanted, found)
+                left.discard(packet.pts)
+                if not left:
+                    # What is wanted has been sent: the decoder hands it out without more packets.
+                    # (At the file's end `demux` has sent an empty packet, which flushed it.)
+                    if packet.size:
+                        self._take(context.decode(None), wanted, found)
+                    return
+        finally:
+            context.skip_frame = "DEFAULT"
+
+    @staticmethod
+    def _take(frames: list[Any], wanted: dict[int, None], found: dict[int, np.ndarray]) -> None:
+        for frame in frames:
+            if frame.pts in wanted and frame.pts not in found:
                 found[frame.pts] = _upright(frame)
-            if frame.pts >= last:
-                return
 
     def close(self) -> None:
         self._container.close()
