@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_core.ops.geometry import check_probability
+from ssl_core.ops.geometry import check_probability, runs
 from ssl_core.rng import Rng
 
 
@@ -41,10 +41,12 @@ class GaussianBlur:
         """`[B, C, H, W]` in place, row b with `sigma[b]` pixels (0: untouched)."""
         if x.device.type != "cpu":
             return self._batched(x, sigma)
-        for image, width in zip(x, sigma.tolist(), strict=True):
+        for width, rows in runs(sigma.tolist()):
             if width > 0:
-                weights = gaussian(width, self._radius(width, min(image.shape[1:])))
-                image.copy_(_along(_along(image, weights, axis=1), weights, axis=2))
+                planes = x[rows].flatten(0, 1)
+                weights = gaussian(width, self._radius(width, min(planes.shape[1:])))
+                blurred = _along(_along(planes, weights, axis=1), weights, axis=2)
+                x[rows].copy_(blurred.view_as(x[rows]))
         return x
 
     def _radius(self, sigma: float, side: int) -> int:
@@ -73,7 +75,7 @@ def gaussian(sigma: float, radius: int) -> list[float]:
 
 
 def _along(image: Tensor, weights: list[float], *, axis: int) -> Tensor:
-    """Symmetric filter of `[C, H, W]` along one axis: one shifted pair-sum per weight."""
+    """Symmetric filter of planes `[P, H, W]` along one axis: one shifted pair-sum per weight."""
     radius, length = len(weights) - 1, image.shape[axis]
     pad = [0, 0, radius, radius] if axis == 1 else [radius, radius, 0, 0]
     wide = F.pad(image[None], pad, mode="reflect")[0] if radius else image

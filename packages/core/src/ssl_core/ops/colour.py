@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssl_core.ops.geometry import check_probability
+from ssl_core.ops.geometry import check_probability, runs
 from ssl_core.rng import Rng
 
 _LUMA = (0.2989, 0.587, 0.114)
@@ -164,8 +164,9 @@ class Grey:
             return x
         if x.device.type != "cpu":
             return x.copy_(torch.where(_per_sample(grey), luma(x), x))
-        for row in grey.nonzero()[:, 0].tolist():
-            x[row].copy_(luma(x[row : row + 1])[0])
+        for drawn, rows in runs(grey.tolist()):
+            if drawn:
+                x[rows].copy_(luma(x[rows]))
         return x
 
 
@@ -187,8 +188,9 @@ class Solarise:
         """In place: `[B, C, H, W]`, inverted where `solarise`."""
         if x.device.type != "cpu":
             return x.copy_(_solarised(x, _per_sample(solarise) & (x >= self.threshold)))
-        for row in solarise.nonzero()[:, 0].tolist():
-            x[row].copy_(_solarised(x[row], x[row] >= self.threshold))
+        for drawn, rows in runs(solarise.tolist()):
+            if drawn:
+                x[rows].copy_(_solarised(x[rows], x[rows] >= self.threshold))
         return x
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +20,15 @@ def check_probability(what: str, p: float) -> None:
     """Raises `ValueError` unless `p` lies in [0, 1]."""
     if not 0 <= p <= 1:
         raise ValueError(f"{what} probability must lie between 0 and 1, got {p}")
+
+
+def runs(drawn: list[Any]) -> Iterator[tuple[Any, slice]]:
+    """Stretches of equal values and the rows they cover: frames of one clip share their draw."""
+    start = 0
+    for value, run in groupby(drawn):
+        stop = start + sum(1 for _ in run)
+        yield value, slice(start, stop)
+        start = stop
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from ssl_core.batch import Batch
 from ssl_core.ops.blur import GaussianBlur
 from ssl_core.ops.colour import ColourJitter, Grey, JitterParams, Normalise, Solarise
-from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop
+from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop, runs
 from ssl_core.ops.pixels import Interpolation, Ragged, crop_resize, image_sizes
 from ssl_core.rng import Rng
 from ssl_core.views import View
@@ -126,12 +125,9 @@ class Augmentation:
         `codes` are their `JitterParams.codes`; runs of equal ones go together. `x` is changed.
         """
         factors = params.jitter.factors[index]
-        start = 0
-        for code, run in groupby(codes):
-            stop = start + len(list(run))
+        for code, rows in runs(codes):
             if code:
-                self.jitter.apply_in_order(x[start:stop], _order(code), factors[start:stop])
-            start = stop
+                self.jitter.apply_in_order(x[rows], _order(code), factors[rows])
         if self.grey.p:
             x = self.grey.apply(x, params.grey[index])
         if self.blur.p:
