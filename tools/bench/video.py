@@ -37,7 +37,7 @@ from torchvision.transforms import v2
 from ssl_core.batch import Batch, Record
 from ssl_core.rng import Rng, generator
 from ssl_video import VIDEO
-from ssl_video.files.plan import window
+from ssl_video.files.plan import windows
 from ssl_video.reader import ReaderOptions, VideoReader
 from ssl_video.samples import write_video
 
@@ -51,7 +51,8 @@ def footage(seconds: int, fps: int = 25) -> np.ndarray:
     random = generator("bench video", seconds)
     coarse = torch.from_numpy(random.integers(0, 256, (1, 3, 24, 40)).astype(np.float32))
     wide = torch.nn.functional.interpolate(coarse, size=(288, 640), mode="bicubic")
-    picture = wide[0].clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)
+    # As decoders hand frames out: colours beside each other in memory.
+    picture = wide[0].clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
     shifts = [(n % 32, n) for n in range(seconds * fps)]
     return np.stack([picture[y : y + 256, x : x + 340] for y, x in shifts])
 
@@ -81,7 +82,7 @@ def views_bench(count: int, side: int = SIDE) -> tuple[int, dict[str, Candidate]
     """Two views of each of `count` decoded clips of 32 frames, of 340 x 256 or 40 x 40 pixels."""
     source = footage(4)
     source = source if side == SIDE else source[:, :40, :40]
-    pixels = torch.from_numpy(np.stack([source[n : n + 32] for n in range(count)]))
+    pixels = torch.from_numpy(np.stack([source[n % 64 : n % 64 + 32] for n in range(count)]))
     ids = torch.arange(count)
     ours, theirs = policy(32, 2, 2, side), transform(side)
     steps = iter(range(1_000_000))
@@ -136,7 +137,7 @@ def _pyav(path: str, draw: int) -> np.ndarray:
 
     with av.open(path) as container:
         stream = container.streams.video[0]
-        numbers = window(stream.frames, count=FRAMES, stride=STRIDE, key=draw)
+        numbers = windows(stream.frames, count=FRAMES, stride=STRIDE, key=draw)
         step = float(1 / stream.average_rate / stream.time_base)
         container.seek(int(numbers[0] * step), stream=stream)
         wanted, kept = set(numbers.tolist()), []
@@ -153,7 +154,7 @@ def _decord(path: str, draw: int) -> np.ndarray:
     import decord
 
     reader = decord.VideoReader(path, num_threads=1)
-    numbers = window(len(reader), count=FRAMES, stride=STRIDE, key=draw)
+    numbers = windows(len(reader), count=FRAMES, stride=STRIDE, key=draw)
     frames: np.ndarray = reader.get_batch(numbers).asnumpy()
     return frames
 

@@ -22,6 +22,9 @@ from ssl_core.views import View
 from ssl_video.clips import clip_sizes, clips_from, frames_of
 from ssl_video.views.temporal import difference
 
+_GROUP_NUMBERS = 600_000
+"""Numbers of a group of clips on the CPU: sixteen RGB frames at 112, twenty such clips at 24."""
+
 
 @dataclass(frozen=True)
 class ClipAugmentation:
@@ -48,44 +51,67 @@ class ClipAugmentation:
             own = Rng(rng.key.repeat_interleave(frames)).fold("frame", place)
             other = self.spatial.sample(own, sizes.repeat_interleave(frames, 0))
             each = type(each)(**{**_shallow(other), "boxes": each.boxes, "flip": each.flip})
-        clips = difference(clips_from(self._pixels(batch.data, index, each), frames), order)
+        clips = difference(self._pixels(batch.data, index, each), order)
         params = {**drawn.provenance(), "frames": index}
         return View(clips, rng, role=self.spatial.role, params=params)
 
     def _pixels(self, data: Tensor | Ragged, index: Tensor, each: ViewParams) -> Tensor:
-        """The augmented frames, float32 `[B t, C, s, s]`; `each` holds one row a frame."""
+        """The augmented clips, float32 `[B, C, t, s, s]`; `each` holds one row a frame."""
+        frames, size, resample = index.shape[1], self.spatial.size, self.spatial.interpolation
         if data[0].device.type != "cpu":
-            return self.spatial.apply(frames_of(data, index), each)
-        # On the CPU a clip is cropped at once: one call of torch's kernel for all its frames.
-        frames, size = index.shape[1], self.spatial.size
-        out = torch.empty(index.numel(), data[0].shape[-1], size, size)
+            return clips_from(self.spatial.apply(frames_of(data, index), each), frames)
+        # On the CPU a clip is cropped at once, by one call of torch's kernel for all its frames.
+        # Colours go group by group in one place that stays in the cache, and only the finished
+        # clip is written to fresh memory, in the layout that convolutions take.
+        channels = data[0].shape[-1]
         codes: list[int] = each.jitter.codes().tolist()
         boxes, flips = each.boxes[::frames].tolist(), each.flip[::frames].tolist()
-        for row, numbers in enumerate(index.tolist()):
-            here = slice(row * frames, (row + 1) * frames)
-            clip = cropped(data[row], numbers, boxes[row], size, self.spatial.interpolation)
-            pixels = out[here].copy_(clip.flip(-1) if flips[row] else clip).mul_(1 / 255)
-            rows = torch.arange(here.start, here.stop)
-            out[here] = self.spatial.coloured(pixels, each, rows, codes[here])
+        numbers: list[list[int]] = index.tolist()
+        order = sorted(range(len(index)), key=lambda row: codes[row * frames])
+        length = max(1, _GROUP_NUMBERS // (frames * channels * size**2))
+        work = torch.empty(min(length, len(order)), frames, channels, size, size)
+        place = torch.empty(max(clip[0].numel() for clip in data) * frames, dtype=data[0].dtype)
+        out = torch.empty(len(order), channels, frames, size, size)
+        for start in range(0, len(order), length):
+            rows = order[start : start + length]
+            for row, pixels in zip(rows, work, strict=False):
+                clip = cropped(data[row], numbers[row], boxes[row], size, resample, place)
+                pixels.copy_(clip.flip(-1) if flips[row] else clip)
+            which = [row * frames + n for row in rows for n in range(frames)]
+            made = self.spatial.coloured(
+                work[: len(rows)].flatten(0, 1).mul_(1 / 255),
+                each,
+                torch.tensor(which),
+                [codes[n] for n in which],
+            )
+            for clip, row in zip(made.unflatten(0, (-1, frames)), rows, strict=True):
+                out[row] = clip.transpose(0, 1)
         return out
 
 
 def cropped(
-    clip: Tensor, numbers: list[int], box: list[int], size: int, interpolation: Interpolation
+    clip: Tensor,
+    numbers: list[int],
+    box: list[int],
+    size: int,
+    interpolation: Interpolation,
+    place: Tensor,
 ) -> Tensor:
     """Frames `numbers` of a clip uint8 `[T, H, W, C]`, cut to a box and resized: `[t, C, s, s]`.
 
-    Evenly spaced frames are not copied first.
+    `place` is memory for the box of all frames, flat and of the clip's type: torch's kernel wants
+    it in one piece, and one place reused for every clip is mapped into memory once.
     """
     top, left, height, width = box
     cut = clip[:, top : top + height, left : left + width]
     step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
     even = step > 0 and all(b - a == step for a, b in pairwise(numbers))
+    # Evenly spaced frames are not copied twice.
     taken = cut[numbers[0] : numbers[-1] + 1 : step] if even else cut[numbers]
-    taken = taken.permute(0, 3, 1, 2)
     if (height, width) == (size, size):
-        return taken
-    return F.interpolate(taken, size=(size, size), mode=interpolation, antialias=True)
+        return taken.permute(0, 3, 1, 2)
+    together = place[: taken.numel()].view(taken.shape).copy_(taken).permute(0, 3, 1, 2)
+    return F.interpolate(together, size=(size, size), mode=interpolation, antialias=True)
 
 
 def _shallow(params: Any) -> dict[str, Any]:
