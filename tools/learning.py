@@ -6,12 +6,17 @@
     uv run python tools/learning.py vision --write docs/methods.md   # into that page's table
     uv run python tools/learning.py --data-seed 1                    # on samples of another seed
     uv run python tools/learning.py graph --data motifs:900          # on other data of the domain
+    uv run python tools/learning.py video --label speeds directions  # by tables beside the samples
 
 Held-out accuracy in percent (mean ± sample standard deviation over seeds) of the raw input, the
 untrained and the trained encoder: weighted k-NN, and with `--probe` a linear probe whose penalty
 is chosen on a split of the training part. The last step is scored, never the best. Each finished
 run is appended to `build/learning/<domain>.jsonl`, and a run that stands there is not made again:
 a long table can be made in several goes. `--fresh` forgets what stands there.
+
+Samples that have several labels list each in a table (`directions.csv`). `--label` scores every
+run by each table named, from one embedding, in a row of its own: what a method learned of motion
+may be what it lost of appearance.
 
 The recipes were chosen while looking at the embedded data (data seed 0); another data seed draws
 other samples and another split, whose labels nobody has tuned on.
@@ -27,6 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +57,7 @@ class Table:
         if arguments.fresh:
             self.file.unlink(missing_ok=True)
         self.data: Path | None = None
+        self.raw: dict[str, float] = {}
 
     def results(self, recipe: str) -> list[Result]:
         """One result a seed, from the file or from a run made now."""
@@ -65,6 +72,7 @@ class Table:
             ).model_dump(mode="json", exclude_defaults=True),
             "data_seed": given.data_seed,
             **({"data": given.data} if given.data else {}),
+            **({"labels": given.label} if given.label else {}),
         }
         for line in self.file.read_text().splitlines() if self.file.is_file() else []:
             known: Result = json.loads(line)
@@ -78,7 +86,8 @@ class Table:
         return result
 
     def _settings(self) -> list[str]:
-        probe = ["evaluation.probe=true"] if self.arguments.probe else []
+        # By tables, the raw input is probed once for all recipes: it has thousands of numbers.
+        probe = ["evaluation.probe=true"] * (self.arguments.probe and not self.arguments.label)
         return [*probe, *self.arguments.set]
 
     def _run(self, recipe: str, seed: int) -> Result:
@@ -101,8 +110,65 @@ class Table:
             "parameters": summary["parameters"],
             "steps": summary["steps"],
             "step_ms": 1000 * summary["wall_seconds"] / summary["steps"],
+            "labels": self._by_table(run),
             "seconds": time.perf_counter() - began,
         }
+
+    def _by_table(self, run: Any) -> dict[str, Result]:
+        """Score and probe of the three rivals by every table's labels, from one embedding."""
+        names = self.arguments.label
+        if not names:
+            return {}
+        import torch
+
+        from ssl_core.data.heads import labels_of
+        from ssl_core.runs.assessing import rivals_of
+        from ssl_core.runs.parts import embedded_data, split_data
+
+        domain = getattr(self.package, self.domain.upper())
+        folder = Path(self._samples() or embedded_data(domain))
+        tables = {name: folder / f"{name}.csv" for name in names}
+        for name, table in tables.items():
+            if not table.is_file():
+                there = ", ".join(sorted(path.stem for path in folder.glob("*.csv"))) or "none"
+                sys.exit(f"--label {name}: {folder} has no such table; there: {there}")
+        compared = rivals_of(run, domain, path=str(tables[names[0]]))
+        evaluator, found = compared.evaluator, {}
+        if evaluator.corrupt:
+            sys.exit(f"--label: {folder} has unreadable records: {list(evaluator.corrupt)[:3]}")
+        keys = _keys(compared.split)
+        for name, table in tables.items():
+            split = split_data(domain, run.recipe.data.at(table))
+            if _keys(split) != keys:
+                sys.exit(
+                    f"--label {name}: lists other records than {names[0]}, or in another order"
+                )
+            bank = torch.from_numpy(labels_of(split.train)[evaluator.bank_rows])
+            queries = torch.from_numpy(labels_of(split.heldout)[evaluator.query_rows])
+            rivals = {
+                rival: replace(features, bank_labels=bank, query_labels=queries)
+                for rival, features in compared.rivals.items()
+            }
+            scores = {rival: evaluator.score(features) for rival, features in rivals.items()}
+            found[name] = {
+                "score": {"name": "knn_accuracy", **scores},
+                "chance": rivals["raw"].chance(),
+                "probe": {
+                    rival: self._probed(evaluator, name, rival, features)
+                    for rival, features in rivals.items()
+                    if self.arguments.probe
+                },
+            }
+        return found
+
+    def _probed(self, evaluator: Any, label: str, rival: str, features: Any) -> float:
+        """Accuracy of a linear probe; that of the raw input is the same for every recipe."""
+        if rival != "raw":
+            return float(evaluator.probe(features)["accuracy"])
+        reading = json.dumps([label, evaluator.seed, dict(evaluator.reader.spec)], sort_keys=True)
+        if reading not in self.raw:
+            self.raw[reading] = float(evaluator.probe(features)["accuracy"])
+        return self.raw[reading]
 
     def _samples(self) -> Path | str | None:
         """Other data than the embedded, which None means: asked for, or samples of another seed."""
@@ -118,11 +184,19 @@ class Table:
         return self.data
 
 
+def _keys(split: Any) -> list[str]:
+    from ssl_core.data.heads import head_of
+
+    return [head_of(part, i).key for part in (split.train, split.heldout) for i in range(len(part))]
+
+
 def summarised(result: Result) -> str:
     """One run in a line."""
-    score = result["score"]
-    shown = ", ".join(f"{name} {percent([score[name]])}" for name in RIVALS)
-    return f"{score['name']} {shown} in {result['seconds']:.0f} s"
+    shown = [
+        f"{name} " + ", ".join(f"{rival} {percent([each['score'][rival]])}" for rival in RIVALS)
+        for name, each in (result.get("labels") or {result["score"]["name"]: result}).items()
+    ]
+    return f"{'; '.join(shown)} in {result['seconds']:.0f} s"
 
 
 def percent(values: Sequence[float | None]) -> str:
@@ -141,6 +215,17 @@ def gains(results: Sequence[Result]) -> list[float]:
     """By how many points each run's k-NN beats the better of its rivals."""
     scores = [result["score"] for result in results]
     return [100 * (s["trained"] - max(s["raw"], s["untrained"])) for s in scores]
+
+
+def rows(name: str, results: Sequence[Result], *, probe: bool) -> list[str]:
+    """A line of the table, or one for every label asked for."""
+    labels = results[0].get("labels")
+    if not labels:
+        return [row(name, results, probe=probe)]
+    return [
+        row(f"{name}, {label}", [{**r, **r["labels"][label]} for r in results], probe=probe)
+        for label in labels
+    ]
 
 
 def row(name: str, results: Sequence[Result], *, probe: bool) -> str:
@@ -183,6 +268,7 @@ def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--data-seed", type=int, default=0, help="0: the embedded data")
     parser.add_argument("--data", metavar="PATH", help="other data than the domain's samples")
+    parser.add_argument("--label", nargs="+", default=[], metavar="TABLE", help="score by these")
     parser.add_argument("--probe", action="store_true", help="also fit linear probes")
     parser.add_argument("--fresh", action="store_true", help="forget the runs made before")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page")
@@ -206,8 +292,9 @@ def main() -> int:
                 results = table.results(recipe)
                 name = recipe if len(chosen) == 1 else f"{domain} {recipe}"
                 name += f" on {arguments.data}" if arguments.data else ""
-                lines.append(row(name, results, probe=arguments.probe))
-                print(lines[-1], flush=True)
+                made = rows(name, results, probe=arguments.probe)
+                lines += made
+                print(*made, sep="\n", flush=True)
                 worst = min(worst, statistics.mean(gains(results)))
     if arguments.write:
         write_into(arguments.write, "\n".join(lines))
