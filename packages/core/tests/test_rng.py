@@ -307,6 +307,23 @@ def test_numbers_at_places_are_those_of_the_whole_draw():
     assert torch.equal(rng.uniform_at("s", rows, places), rng.uniform("s", 9)[rows, places])
 
 
+def test_grain_is_standard_normal_and_keyed() -> None:
+    rng = Rng.at(0, 0, torch.arange(4))
+    x = rng.grain("voxels", 50_001)
+    assert (x.shape, x.dtype) == ((4, 50_001), torch.float32)
+    for part in range(4):  # the quarters of a word
+        own = x[:, part::4].double()
+        assert own.mean().abs() < 0.01
+        assert (own.std() - 1).abs() < 0.01
+        assert (own.pow(4).mean() - 3).abs() < 0.1
+    places = x.double().flatten().sort().values
+    share = torch.arange(1, len(places) + 1) / len(places)
+    assert (torch.special.ndtr(places) - share).abs().max() < 0.005
+    assert (x[:, 0::4][:, :12_000] * x[:, 1::4][:, :12_000]).mean().abs() < 0.01
+    assert torch.equal(x[2:], rng[2:].grain("voxels", 50_001))
+    assert rng.grain("voxels", 3, 5).shape == (4, 3, 5)
+
+
 def test_noise_is_standard_normal_in_both_coordinates() -> None:
     rng = Rng.at(0, 0, torch.arange(4))
     x = rng.noise("voxels", 50_001)

@@ -17,6 +17,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -169,6 +171,18 @@ class Rng:
         pair = torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], dim=1)
         return pair[:, :count].reshape(len(self), *shape)
 
+    def grain(self, stream: Label, *shape: int) -> Tensor:
+        """Normal in float32, `[B, *shape]`, for what is larger still: four numbers from each word.
+
+        One of 2^16 values of equal probability, up to 4.3 deviations; a third of the work of
+        `noise`.
+        """
+        count = math.prod(shape)
+        parts = self.bits(stream, (count + 3) // 4).view(torch.int16)
+        rows = parts.to(torch.int32).bitwise_and_(0xFFFF)
+        drawn = _quantiles(str(self.device)).index_select(0, rows.flatten())
+        return drawn.view(len(self), -1)[:, :count].reshape(len(self), *shape)
+
     def integers(
         self, stream: Label, *shape: int, low: int | Tensor = 0, high: int | Tensor
     ) -> Tensor:
@@ -186,6 +200,14 @@ class Rng:
     def permutation(self, stream: Label, n: int) -> Tensor:
         """A permutation of 0..n-1 for each sample, int64 `[B, n]`."""
         return self.bits(stream, n).argsort(dim=1, stable=True)
+
+
+@lru_cache
+def _quantiles(device: str) -> Tensor:
+    """The normal's values at the middle of 2^16 equal shares, scaled to deviation 1."""
+    at = (np.arange(1 << 16) + 0.5) / (1 << 16)
+    values = np.array([*map(NormalDist().inv_cdf, at)])
+    return torch.from_numpy((values / values.std()).astype(np.float32)).to(device)
 
 
 def _mix_numpy(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
