@@ -10,7 +10,7 @@ import torch
 import ssl_medical
 from ssl_core.batch import Batch
 from ssl_core.data import Subset
-from ssl_core.errors import UserError
+from ssl_core.errors import CorruptSample, UserError
 from ssl_core.recipe import Data
 from ssl_core.report import render
 from ssl_core.rng import Rng
@@ -105,6 +105,26 @@ def test_scores_of_known_predictions(labelled, monkeypatch) -> None:
     empty = told(lambda *_: torch.zeros(32, 32, 32, dtype=torch.int64))
     assert empty["dice"] == 0
     assert empty["hd95"] is None
+
+
+def test_scans_that_cannot_be_read_are_counted_not_scored(labelled, monkeypatch) -> None:
+    source, reader = labelled
+    views = labelled_views(reader.spec, [16, 16, 16])
+    method = Segmenter(create_encoder("resnet_nano", reader.spec, widths=(4, 8)), views, classes=7)
+    pair = reader.pair
+
+    def damaged(record):
+        if record.key != source[1].key:
+            raise CorruptSample("damaged")
+        return pair(record)
+
+    monkeypatch.setattr(reader, "pair", damaged)
+    assert classes_of(source, reader) == 7
+    some = Subset(source, [0, 1, 2])
+    found = scores(method, some, reader, views, torch.device("cpu"), distance=False)
+    assert (found["scans"], found["unreadable"]) == (1, 2)
+    with pytest.raises(UserError, match="damaged"):
+        scores(method, Subset(source, [0]), reader, views, torch.device("cpu"))
 
 
 def test_windows_cover_scans_of_any_size(labelled) -> None:

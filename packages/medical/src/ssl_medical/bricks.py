@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_core.files import atomic_path, write_json
+
 SIDE = 32
 
 
@@ -68,10 +70,9 @@ def stored(folder: Path, path: str, settings: str, make: Callable[[], np.ndarray
     if not shape_file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         bricks = cut(make())
-        own = folder / f".{word}.{os.getpid()}.npy"  # renamed when whole: others may write it too
-        np.save(own, bricks.cubes)
-        os.replace(own, target)
-        own.with_suffix(".json").write_text(json.dumps(bricks.shape))
-        os.replace(own.with_suffix(".json"), shape_file)
+        # Renamed when whole, and gone when not: others may write them, too.
+        with atomic_path(target) as own:
+            np.save(own, bricks.cubes)
+        write_json(shape_file, bricks.shape)
     shape = json.loads(shape_file.read_text())
     return Bricks(np.load(target, mmap_mode="r", allow_pickle=False), tuple(shape))

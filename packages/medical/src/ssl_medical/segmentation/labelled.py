@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,14 @@ def _mask_path(record: Record) -> str:
 
 
 def classes_of(source: Source, reader: LabelledReader, *, look: int = 8) -> int:
-    """One more than the largest label of up to `look` scans."""
-    highest = 0
-    for row in range(min(look, len(source))):
-        highest = max(highest, int(reader.pair(source[row])[1].max()))
+    """One more than the largest label of up to `look` scans that can be read."""
+    highest, seen = 0, 0
+    for row in range(len(source)):
+        if seen == look:
+            break
+        with suppress(CorruptSample):
+            highest = max(highest, int(reader.pair(source[row])[1].max()))
+            seen += 1
     if highest < 1:
         raise UserError("data: the segmentations hold no label above 0")
     return highest + 1

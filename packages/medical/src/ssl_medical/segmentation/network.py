@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_core.batch import Source
+from ssl_core.errors import CorruptSample, UserError
 from ssl_core.methods.base import Loss, Method
 from ssl_core.networks.dropout import dropout_keys
 from ssl_core.views import View, ViewPolicy
@@ -106,15 +107,21 @@ def scores(
     """Dice and the 95th percentile of surface distances in mm, a class and overall.
 
     Means over the scans in which the class occurs; a class that is missed entirely has no distance
-    and counts 0 in Dice.
+    and counts 0 in Dice. Scans that cannot be read are passed over and counted as `unreadable`;
+    `UserError` when none can.
     """
     from monai.metrics import compute_dice, compute_hausdorff_distance
 
     method.eval()
     dice: list[np.ndarray] = []
     far: list[np.ndarray] = []
+    reasons = []
     for row in range(len(source)):
-        scan, labels = reader.pair(source[row])
+        try:
+            scan, labels = reader.pair(source[row])
+        except CorruptSample as error:
+            reasons.append(str(error))
+            continue
         found = predict(method, scan, views, device).cpu()
         pair = [_one_hot(x, method.classes) for x in (found, torch.from_numpy(labels[0]).long())]
         dice.append(compute_dice(*pair, include_background=False)[0].numpy())
@@ -125,7 +132,9 @@ def scores(
                 warnings.simplefilter("ignore")
                 hd = compute_hausdorff_distance(*pair, percentile=95, spacing=spacing)[0].numpy()
             far.append(np.where(np.isfinite(hd), hd, np.nan))
-    out: dict[str, Any] = {"scans": len(source), **_means("dice", dice)}
+    if not dice:
+        raise UserError(f"data: no labelled scan can be read to score; {', '.join(reasons[:1])}")
+    out: dict[str, Any] = {"scans": len(dice), "unreadable": len(reasons), **_means("dice", dice)}
     return out | (_means("hd95", far) if distance else {})
 
 

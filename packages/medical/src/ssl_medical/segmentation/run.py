@@ -17,7 +17,7 @@ from ssl_core.distributed import rank
 from ssl_core.domain import Domain
 from ssl_core.engine.fit import Callback, FitResult
 from ssl_core.engine.parallel import process_group
-from ssl_core.errors import UserError
+from ssl_core.errors import CorruptSample, UserError
 from ssl_core.files import atomic_write, write_json
 from ssl_core.report.sprites import columns
 from ssl_core.rng import key_of
@@ -131,8 +131,13 @@ def write_pictures(
     The planes are those with most labels in truth.
     """
     drawn: dict[str, list[np.ndarray]] = {"scan": [], "labels": [], "told by the network": []}
-    for row in range(min(ROWS, len(source))):
-        scan, truth = reader.pair(source[row])
+    for row in range(len(source)):
+        if len(drawn["scan"]) == ROWS:
+            break
+        try:
+            scan, truth = reader.pair(source[row])
+        except CorruptSample:  # counted with the scores
+            continue
         told = predict(method.eval(), scan, views, device).cpu().numpy()
         at = fullest(truth[0])
         for labels, pictures in zip((0 * told, truth[0], told), drawn.values(), strict=True):

@@ -38,7 +38,7 @@ def scale_contrast(x: Tensor, factor: Tensor, shift: Tensor) -> Tensor:
 
 def add_noise(x: Tensor, std: Tensor, rng: Rng) -> Tensor:
     """Normal noise of deviation `std` `[B]`."""
-    noise = rng.noise("noise", x[0].numel()).view_as(x).to(x.dtype)
+    noise = rng.grain("noise", x[0].numel()).view_as(x).to(x.dtype)
     return noise.mul_(std.view(_shape(x)).to(x.dtype)).add_(x)
 
 
