@@ -91,6 +91,24 @@ def test_ssast_shows_what_it_hides_and_draws() -> None:
     assert not torch.equal(shown["drawn"], x)
 
 
+def test_ssast_normalised_patches_forget_level_and_scale() -> None:
+    torch.manual_seed(0)
+    encoder = spec_vit(SPEC, patch=4, frame=None, **TINY)
+    method = SSAST(encoder, VIEWS, mask_ratio=0.5, sides=(2,), norm_patches=True).eval()
+    x = spectrograms()
+    with torch.no_grad():
+        (first,) = method.encode([View(x, keys(2))])
+        (louder,) = method.encode([View(2 * x + 5, keys(2))])
+        shown = method.shown([View(x, keys(2))])
+    torch.testing.assert_close(louder[2], first[2], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(first[2].mean(-1), torch.zeros(2, 4), atol=1e-5, rtol=0)
+    patches = encoder.tokenize(x).values
+    mask = method.masker(keys(2), patches.shape[1], grid=(2, 4)).hidden
+    std, mean = torch.std_mean(patches[mask], -1, keepdim=True)
+    drawn = encoder.tokenize(shown["drawn"]).values[mask]
+    torch.testing.assert_close(drawn, first[1].flatten(0, 1) * std + mean, atol=1e-4, rtol=1e-4)
+
+
 # TERA
 
 

@@ -145,3 +145,24 @@ def test_a_grid_too_small_for_the_unit_is_refused() -> None:
     encoder = PatchTransformer(channels=3, sides=(8, 8), patch=(4, 4), dim=8, depth=1, heads=2)
     with pytest.raises(UserError, match="hides 1 of 1 units"):
         SimMIM(encoder, OneView())([View(torch.zeros(2, 3, 8, 8), keys(2))])
+
+
+def test_normalised_targets_forget_each_patch_level_and_scale() -> None:
+    torch.manual_seed(0)
+    encoder = PatchTransformer(channels=1, sides=(8, 8), patch=(4, 4), dim=8, depth=1, heads=2)
+    method = SimMIM(encoder, OneView(), mask_unit=1, norm_pixels=True)
+    x = torch.randn(3, 1, 8, 8)
+    (rep,) = method.encode([View(x, keys(3))])
+    patches = patchify(x, (4, 4))
+    want = (patches - patches.mean(-1, keepdim=True)) / patches.std(-1, keepdim=True)
+    torch.testing.assert_close(rep.target, want, atol=1e-4, rtol=1e-4)
+    hidden = rep.mask.hidden
+    torch.testing.assert_close(
+        method.loss([rep]).total, (rep.predicted - rep.target)[hidden].abs().mean()
+    )
+    (other,) = method.encode([View(x * 3 + 2, keys(3))])
+    torch.testing.assert_close(other.target, rep.target, atol=1e-4, rtol=1e-4)
+    shown = method.content(rep, encoder.tokenize(x))
+    torch.testing.assert_close(
+        shown, rep.predicted * patches.std(-1, keepdim=True) + patches.mean(-1, keepdim=True)
+    )

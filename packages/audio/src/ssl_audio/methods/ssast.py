@@ -5,6 +5,8 @@
 x are the n hidden patches of one recording, c and r what two small heads say about them; negatives
 are the recording's other hidden patches. The released code takes the softmax over predictions
 (`over="predictions"`) and draws a mask for each term; here one mask and one forward serve both.
+With `norm_patches` hidden patches are named and drawn with mean 0 and variance 1 each, so that
+level and colour of a recording, which are chance, are not the first things an encoder learns.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from ssl_core.methods.masked import token_widths
 from ssl_core.networks.dropout import dropout_keys
 from ssl_core.networks.heads import MLPHead
 from ssl_core.networks.maskers import make_masker
-from ssl_core.objectives import mse
+from ssl_core.objectives import mse, normalise_patches
 from ssl_core.views import View, ViewPolicy
 
 Reps = list[tuple[Tensor, Tensor, Tensor]]
@@ -44,6 +46,7 @@ class SSAST(Method):
         sides: Sequence[int] = (3, 4, 5),
         weight: float = 10.0,
         over: Literal["targets", "predictions"] = "targets",
+        norm_patches: bool = False,
     ) -> None:
         super().__init__(encoder, views)
         width, token_dim = token_widths(encoder)
@@ -57,6 +60,7 @@ class SSAST(Method):
         self.drawing = MLPHead(width, token_dim, hidden=width, norm="none")
         self.weight = weight
         self.over = over
+        self.norm_patches = norm_patches
 
     def encode(self, views: Sequence[View]) -> Reps:
         return [self._predict(view) for view in views]
@@ -70,19 +74,21 @@ class SSAST(Method):
         self.monitored = features.pooled.detach()
         assert features.tokens is not None
         hidden = features.tokens[mask.hidden].unflatten(0, (rows, -1))  # [B, n, D]
-        return (
-            self.naming(hidden),
-            self.drawing(hidden),
-            tokens.values[mask.hidden].unflatten(0, (rows, -1)),
-        )
+        target = tokens.values[mask.hidden].unflatten(0, (rows, -1))
+        if self.norm_patches:
+            target = normalise_patches(target)
+        return self.naming(hidden), self.drawing(hidden), target
 
     def shown(self, views: Sequence[View]) -> dict[str, Tensor]:
         """The first view with hidden patches left out, and with these as drawn."""
         tokens: Tokens = self.encoder.tokenize(views[0].data)  # type: ignore[operator]
         count = tokens.values.shape[1]
         hidden = self.masker(views[0].rng, count, grid=tokens.grid).hidden
-        drawn = tokens.values.clone()
-        drawn[hidden] = self._predict(views[0])[1].flatten(0, 1).to(drawn.dtype)
+        drawn, made = tokens.values.clone(), self._predict(views[0])[1].flatten(0, 1)
+        if self.norm_patches:
+            std, mean = torch.std_mean(drawn[hidden], -1, keepdim=True)
+            made = made * std + mean
+        drawn[hidden] = made.to(drawn.dtype)
         without = tokens.values.masked_fill(hidden.unsqueeze(-1), torch.nan)
         assemble = self.encoder.assemble
         return {
