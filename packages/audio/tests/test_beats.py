@@ -126,6 +126,8 @@ def test_two_iterations_through_recipes(tmp_path) -> None:
 
     first = run("beats", codes=16)
     named = run("beats_tokenizer", teacher=str(first.path), codes=12, code_dim=8)
+    with pytest.raises(UserError, match="codes: give their number, or a teacher"):
+        run("beats_again")
     second = run("beats_again", teacher=str(named.path))
     model = ssl_audio.load(named)
     tokens = model.encoder.tokenize(AUDIO.example(model.reader.spec))
@@ -134,6 +136,7 @@ def test_two_iterations_through_recipes(tmp_path) -> None:
     assert ids.shape == tokens.values.shape[:2]
     assert int(ids.max()) < 12
     assert bool(model.encoder.codebook.begun)
+    assert second.recipe.method.options["codes"] is None
     assert ssl_audio.load(second).encoder.embed_dim == 16 * 8
     with pytest.raises(UserError, match="load the run itself"):
         ssl_audio.export(named, tmp_path / "t.safetensors")

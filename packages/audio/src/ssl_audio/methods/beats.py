@@ -25,7 +25,7 @@ from ssl_core.views import ViewPolicy
 
 
 class BEATs(MaskedModel):
-    """A token encoder in drop mode and a label predictor."""
+    """A token encoder in drop mode and a label predictor; `codes` None are the teacher's."""
 
     def __init__(
         self,
@@ -34,29 +34,31 @@ class BEATs(MaskedModel):
         *,
         mask_ratio: float = 0.75,
         teacher: nn.Module | None = None,
-        codes: int = 1024,
+        codes: int | None = 1024,
         code_dim: int = 16,
         decoder_dim: int = 512,
         decoder_depth: int = 3,
         decoder_heads: int = 8,
     ) -> None:
         width, token_dim = token_widths(encoder)
-        # Where a run is only used, another network stands in for its teacher.
-        codes = getattr(getattr(teacher, "codebook", None), "codes", codes)
+        if codes is None and teacher is None:
+            raise ValueError("codes: give their number, or a teacher whose codes are to be told")
+        # Where a run is only used, another network without codes stands in for its teacher.
+        number: int = getattr(getattr(teacher, "codebook", None), "codes", codes or 1)
         super().__init__(
             encoder,
             views,
             masker=RandomMasker(mask_ratio, mode="drop"),
             decoder=TransformerDecoder(
-                width, codes, dim=decoder_dim, depth=decoder_depth, heads=decoder_heads
+                width, number, dim=decoder_dim, depth=decoder_depth, heads=decoder_heads
             ),
             target=self._codes,
             reconstruction=masked_token_cross_entropy,
         )
-        self.codes = codes
+        self.codes = number
         self.teacher = None if teacher is None else teacher.requires_grad_(False)
         self.tokenizer = (
-            RandomProjectionQuantiser(token_dim, codes=codes, dim=code_dim)
+            RandomProjectionQuantiser(token_dim, codes=number, dim=code_dim)
             if teacher is None
             else None
         )
