@@ -27,6 +27,8 @@ _PIECE = 512
 """Frames computed at once on a CPU: what they need stays in its cache."""
 _MOST_KEPT = 4
 """Configurations whose memory a thread keeps (4 MB for transforms of 1024)."""
+_LONGEST = 1 << 18
+"""Samples of a recording, the longest whose memory is kept."""
 _EMPHASIS = 0.97
 
 
@@ -112,11 +114,8 @@ def log_mel(wave: Tensor, config: FeatureConfig) -> Tensor:
 
 def _log_mel(wave: Tensor, config: FeatureConfig) -> Tensor:
     plan = _plan(config, wave.device.type)
-    if config.dialect == "stft":
-        pad = config.n_fft // 2
-        if wave.shape[1] <= pad:
-            raise ValueError(f"{wave.shape[1]} samples are too few for n_fft {config.n_fft}")
-        wave = F.pad(wave.unsqueeze(1), (pad, pad), mode="reflect").squeeze(1)
+    if config.dialect == "stft" and wave.shape[1] <= plan.pad:
+        raise ValueError(f"{wave.shape[1]} samples are too few for n_fft {config.n_fft}")
     # Stand-ins of planned runs are no plain tensors; reused memory would outlive their mode.
     if wave.device.type == "cpu" and type(wave) is Tensor and not wave.requires_grad:
         return plan.one_by_one(wave)
@@ -135,6 +134,16 @@ class _Buffers:
         with torch.inference_mode(False):
             self.windowed = torch.zeros(_PIECE, config.n_fft, device="cpu")
             self.squares = torch.empty(_PIECE, 2 * bins, device="cpu")
+            self.wave = torch.empty(0, device="cpu")
+
+    def samples(self, count: int) -> Tensor:
+        """Room for `count` samples, kept unless it is a long recording's."""
+        if count > _LONGEST:
+            return torch.empty(count)
+        if count > len(self.wave):
+            with torch.inference_mode(False):
+                self.wave = torch.empty(count, device="cpu")
+        return self.wave[:count]
 
 
 class _Kept(threading.local):
@@ -171,40 +180,24 @@ class _Plan:
     A spectrum lies in memory as real and imaginary parts by turns, so every weight stands twice.
     """
 
-    def frames(self, wave: Tensor) -> Tensor:
-        """Windowed frames of waves `[..., T]`: `[..., N, width]`."""
-        return torch.mul(*self._framed(wave)) - self._offset(wave)
-
-    def _framed(self, wave: Tensor) -> tuple[Tensor, Tensor]:
-        """What is multiplied: frames, and the window."""
-        if self.config.dialect == "kaldi":
-            # Pre-emphasis of the whole wave. The first sample of a frame, before which Kaldi sees
-            # nothing, is where the window is 0.
-            wave = torch.cat([wave[..., :1], wave[..., 1:] - _EMPHASIS * wave[..., :-1]], dim=-1)
-        return wave.unfold(-1, len(self.window), self.config.hop), self.window
-
-    def _offset(self, wave: Tensor) -> Tensor | float:
-        """What Kaldi's frames lose because their mean is taken off before pre-emphasis."""
-        if self.config.dialect == "stft":
-            return 0.0
-        return self._means(wave).unsqueeze(-1) * ((1 - _EMPHASIS) * self.window)
-
-    def _means(self, wave: Tensor) -> Tensor:
-        return wave.unfold(-1, len(self.window), self.config.hop).mean(-1)
+    @property
+    def pad(self) -> int:
+        """Samples reflected before and after a wave, so that frames are centred."""
+        return self.config.n_fft // 2 if self.config.dialect == "stft" else 0
 
     def one_by_one(self, wave: Tensor) -> Tensor:
         """Log power in mel bands `[B, mels, N]`, recording by recording in reused memory."""
-        config, buffers = self.config, _kept.of(self.config)
-        mel = wave.new_empty(len(wave), config.mels, self._count(wave))
+        config, buffers, window = self.config, _kept.of(self.config), self.window
+        count = max(0, 1 + (wave.shape[1] + 2 * self.pad - len(window)) // config.hop)
+        mel = wave.new_empty(len(wave), config.mels, count)
         for row, out in zip(wave, mel, strict=True):
-            frames, window = self._framed(row)
+            frames = self._prepared(row, buffers).unfold(0, len(window), config.hop)
             means = self._means(row) if config.dialect == "kaldi" else None
-            for first in range(0, len(frames), _PIECE):
+            for first in range(0, count, _PIECE):
                 piece = frames[first : first + _PIECE]
                 windowed = buffers.windowed[: len(piece)]
-                torch.mul(piece, window, out=windowed[:, : len(window)])
+                part = torch.mul(piece, window, out=windowed[:, : len(window)])
                 if means is not None:
-                    part = windowed[:, : len(window)]
                     part.addr_(means[first : first + _PIECE], window, alpha=_EMPHASIS - 1)
                 self._powers(windowed, buffers, out[:, first : first + _PIECE])
             if config.dialect == "kaldi":
@@ -212,6 +205,25 @@ class _Plan:
             else:
                 out.add_(config.floor).log_()
         return mel
+
+    def _prepared(self, row: Tensor, buffers: _Buffers) -> Tensor:
+        """A wave `[T]` with reflected ends, or pre-emphasised, in kept memory."""
+        pad, count = self.pad, len(row)
+        room = buffers.samples(count + 2 * pad)
+        if self.config.dialect == "kaldi":
+            # Of a whole wave: the first sample of a frame, before which Kaldi sees nothing, is
+            # where the window is 0.
+            room[:1] = row[:1]
+            torch.sub(row[1:], row[:-1], alpha=_EMPHASIS, out=room[1:])
+            return room
+        room[:pad] = row[1 : pad + 1].flip(0)
+        room[pad : pad + count] = row
+        room[pad + count :] = row[count - pad - 1 : count - 1].flip(0)
+        return room
+
+    def _means(self, wave: Tensor) -> Tensor:
+        """What Kaldi takes off every frame before pre-emphasis."""
+        return wave.unfold(-1, len(self.window), self.config.hop).mean(-1)
 
     def _powers(self, windowed: Tensor, buffers: _Buffers, out: Tensor) -> None:
         """Windowed frames `[n, n_fft]` to power in mel bands `[mels, n]`."""
@@ -221,14 +233,21 @@ class _Plan:
         for rows, numbers, weights in self.blocks:
             torch.mm(weights, squares[:, numbers].T, out=out[rows])
 
-    def _count(self, wave: Tensor) -> int:
-        return max(0, 1 + (wave.shape[1] - len(self.window)) // self.config.hop)
-
     def together(self, wave: Tensor) -> Tensor:
         """Power in mel bands `[B, mels, N]`, all recordings at once."""
-        spectrum = torch.fft.rfft(self.frames(wave), n=self.config.n_fft)
+        spectrum = torch.fft.rfft(self._windowed(wave), n=self.config.n_fft)
         power = spectrum.real.square() + spectrum.imag.square()  # [B, N, bins]
         return self.bank @ power.transpose(1, 2)
+
+    def _windowed(self, wave: Tensor) -> Tensor:
+        """Windowed frames of waves `[B, T]`: `[B, N, width]`."""
+        width, hop = len(self.window), self.config.hop
+        if self.config.dialect == "stft":
+            wave = F.pad(wave.unsqueeze(1), (self.pad, self.pad), mode="reflect").squeeze(1)
+            return wave.unfold(1, width, hop) * self.window
+        offset = self._means(wave).unsqueeze(-1) * (1 - _EMPHASIS)
+        wave = torch.cat([wave[:, :1], wave[:, 1:] - _EMPHASIS * wave[:, :-1]], dim=1)
+        return (wave.unfold(1, width, hop) - offset) * self.window
 
 
 @lru_cache(maxsize=16)
