@@ -248,14 +248,14 @@ def header(*, probe: bool) -> list[str]:
     return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
 
 
-def write_into(page: Path, table: str) -> None:
+def write_into(page: Path, table: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
     """Replaces what stands between the two marks of a page."""
     text = page.read_text() if page.is_file() else ""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(marks[0])
+    _, end, after = rest.partition(marks[1])
     if not begin or not end:
-        sys.exit(f"{page}: put the marks {BEGIN} and {END} where the table shall stand")
-    atomic_write(page, f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+        sys.exit(f"{page}: put the marks {' and '.join(marks)} where the table shall stand")
+    atomic_write(page, f"{before}{begin}\n\n{table}\n\n{end}{after}")
 
 
 def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:

@@ -91,6 +91,7 @@ def test_progress_goes_to_stderr(tmp_path: Path) -> None:
         (["pretrain", "--steps", "x"], ["--steps", "'x' is not a valid integer"]),
         (["pretrain", "--data", "/no/such/folder"], ["/no/such/folder"]),
         (["pretrain", "--metod", "x"], ["--metod", "--help"]),
+        (["pretrain", "--set", "a=1", "b=2"], ["b=2", "write --set before each KEY=VALUE"]),
         (["pretrian"], ["did you mean 'pretrain'"]),
         (["pretrain", "--track", "tensorbord"], ["track", "did you mean 'tensorboard'"]),
         (["pretrain", "--dry-run", "--method", "simclrr"], ["did you mean 'simclr'"]),

@@ -306,7 +306,7 @@ def test_broken_networks_are_refused_before_any_work() -> None:
         reader(edges=np.array([[0, 3]]))
     bad = np.ones((3, 2), dtype=np.float32)
     bad[1, 1] = np.nan
-    with pytest.raises(UserError, match="not all finite"):
+    with pytest.raises(UserError, match="not all finite: node 1 has nan in column 1"):
         reader(attributes=bad)
     with pytest.raises(UserError, match="has no nodes"):
         NodeSource(NodeTable(RawGraph(0, np.zeros((0, 2), dtype=np.int64))))

@@ -122,7 +122,9 @@ def test_csv_cells_may_span_lines(tmp_path, monkeypatch, chunk):
 def test_tsv_takes_quotes_as_they_are(tmp_path):
     source = opened(written(tmp_path / "a.tsv", 'text\tlabel\nan "inch is 1"\tx\n5" tall\ty\n'))
     assert texts(source) == ['an "inch is 1"', '5" tall']
-    with pytest.raises(UserError, match="text column: 'txt' is not known; did you mean 'text'"):
+    with pytest.raises(
+        UserError, match=r"data\.options\.text_field: 'txt' is not known; did you mean 'text'"
+    ):
         opened(tmp_path / "a.tsv", text_field="txt")
 
 

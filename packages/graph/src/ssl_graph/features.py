@@ -334,8 +334,13 @@ def _blocks(
             raise CorruptSample(f"{have} {what} {kind}, the other graphs have {width}")
     if mean:
         table = np.zeros((0, len(mean))) if attributes is None else attributes
-        if not np.isfinite(table).all():
-            raise CorruptSample(f"{what} attributes are not all finite")
+        wrong = np.argwhere(~np.isfinite(table))
+        if len(wrong):
+            row, column = wrong[0]
+            raise CorruptSample(
+                f"{what} attributes are not all finite: {what} {row} has {table[row, column]} in "
+                f"column {column} (both counted from 0)"
+            )
         blocks.append(((table - np.array(mean)) / np.array(std)).astype(np.float32))
     if vocabularies:
         blocks.append(

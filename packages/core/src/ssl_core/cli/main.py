@@ -73,7 +73,10 @@ def _meaning(error: BaseException) -> tuple[int, str]:
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         usage = f"; see `{context.command_path} --help`" if context is not None else ""
-        return 2, f"error: {error.format_message()}{usage}"
+        told = error.format_message()
+        if "extra argument" in told and "=" in told:
+            usage = "; write --set before each KEY=VALUE" + usage
+        return 2, f"error: {told}{usage}"
     if isinstance(error, SystemExit):
         return (error.code if isinstance(error.code, int) else 1), ""
     if isinstance(error, (KeyboardInterrupt, click.Abort)):

@@ -211,7 +211,7 @@ def _check_text(schema: Any, field: str, where: str) -> None:
     import pyarrow.types as kinds
 
     if field not in schema.names:
-        raise unknown(f"{where}: text column", field, schema.names)
+        raise unknown(f"{where}: data.options.text_field", field, schema.names)
     kind = schema.field(field).type
     if not (kinds.is_string(kind) or kinds.is_large_string(kind)):
         raise UserError(f"data: column {field!r} of {where} holds {kind}, not text")

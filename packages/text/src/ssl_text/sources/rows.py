@@ -46,7 +46,7 @@ def table_source(parts: Sequence[Part], options: TextOptions) -> SpanSource:
         delimiter = delimiter_of(part.path)
         header = table_header(part.path)
         if options.text_field not in header:
-            raise unknown(f"{part.path}: text column", options.text_field, header)
+            raise unknown(f"{part.path}: data.options.text_field", options.text_field, header)
         wanted = [
             header.index(field) if field in header else None
             for field in (options.label_field, options.group_field)
