@@ -44,6 +44,8 @@ def check(experiment: Experiment) -> None:
         if importlib.util.find_spec(f"ssl_{domain}") is None:
             raise UserError(f"grid.domains: {domain} needs the package ssl-{domain}")
     for cell in cells(experiment):
+        if cell.seed != experiment.grid.seeds[0]:  # a seed makes no recipe wrong
+            continue
         try:
             recipe_of(cell)
         except UserError as error:
