@@ -6,10 +6,10 @@ Every configuration trains three steps in a process of its own on this CPU: the 
 and views. Measured is the highest resident set of the process since just before the networks were
 built (Linux keeps it: VmHWM, set back through /proc/self/clear_refs), less what was resident then,
 and less the pages of files that came since, which are libraries' code and no memory of the run;
-read when the loader is asked for the fourth batch, before a checkpoint is written. Large blocks are given their own mappings (MALLOC_MMAP_THRESHOLD_),
-so that freed memory leaves the resident set at once and fragmentation does not blur the number.
-Predicted is the plan's total without its flat reserve for the runtime. Both leave out the cache of
-decoded samples, which is switched off.
+read when the loader is asked for the fourth batch, before a checkpoint is written. Large blocks are
+given their own mappings (MALLOC_MMAP_THRESHOLD_), so that freed memory leaves the resident set at
+once and fragmentation does not blur the number. Predicted is the plan's total without its flat
+reserve for the runtime. Both leave out the cache of decoded samples, which is switched off.
 """
 
 from __future__ import annotations

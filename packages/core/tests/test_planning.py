@@ -275,7 +275,7 @@ def test_the_command_prints_a_table_or_json() -> None:
     main = command_line("ssl_core.testing.vectors:VECTORS", name="vectors")
     shown = CliRunner().invoke(main.commands, ["plan", "--gpu", "h200", "--gpus", "4"])
     assert shown.exit_code == 0, shown.output
-    for word in ("parameters", "optimiser", "fits into", "GFLOP", "samples/s"):
+    for word in ("parameters", "optimiser", "fits into", "GFLOP", "samples/s", "good to 10 MiB"):
         assert word in shown.stdout
     told = CliRunner().invoke(main.commands, ["plan", "--gpu", "cpu", "--json"])
     found = json.loads(told.stdout)

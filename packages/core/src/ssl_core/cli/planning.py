@@ -37,6 +37,10 @@ def plan(app: App, screen: Screen, *, gpus: int, gpu: str, **options: Any) -> No
     screen.result(found)
 
 
+_LITTLE = 100 * 2**20
+"""Bytes beside the runtime below which measured peaks differed by a few MiB, not by a share."""
+
+
 def show_plan(screen: Screen, found: Mapping[str, Any]) -> None:
     """Prints what `runs.planning.plan` found."""
     kind, batch, memory = found["gpu"], found["batch"], found["memory"]
@@ -48,6 +52,8 @@ def show_plan(screen: Screen, found: Mapping[str, Any]) -> None:
     screen.table(["memory of one device", ""], [*rows, ["all", _size(memory["total"])]])
     verdict = "fits" if memory["fits"] else "does NOT fit"
     screen.say(f"\n{verdict} into {_size(memory['available'])}")
+    if memory["total"] - memory["parts"]["runtime"] < _LITTLE:
+        screen.say("so little is good to 10 MiB; from a gigabyte on, to 15 %")
     step, rate, loader = found["step_seconds"], found["samples_per_second"], found["loader"]
     stored = loader["stored_mb_per_second"]
     facts = {
