@@ -2,7 +2,6 @@
 
 import ast
 import importlib
-import importlib.util
 import re
 import subprocess
 import sys
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from browser import chromium, find_chromium
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools"
@@ -194,13 +195,40 @@ def test_the_navigation_lists_every_written_page():
     assert listed | {"methods.md"} == {str(page.relative_to(DOCS)) for page in written()}
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="group docs not installed")
-def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path):
-    done = subprocess.run(
-        [sys.executable, TOOLS / "site.py", "--out", tmp_path], capture_output=True, text=True
-    )
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built site; building fails on a broken link or on anything fetched from elsewhere."""
+    pytest.importorskip("mkdocs", reason="group docs not installed")
+    target = tmp_path_factory.mktemp("site")
+    command = [sys.executable, str(TOOLS / "site.py"), "--out", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    page = (tmp_path / "methods" / "simclr.html").read_text(encoding="utf-8")
+    return target
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_with_equations_set(site):
+    page = (site / "methods" / "simclr.html").read_text(encoding="utf-8")
     assert "<math" in page
     assert "$$" not in page
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium or Chrome found ($CHROMIUM)")
+def test_pages_open_from_the_disk_and_are_searched(site, tmp_path):
+    with chromium(find_chromium(), tmp_path) as browser:
+        for place in ("index", "methods/simclr", "reference/commands", "tutorials/vision"):
+            for width, dark in ((1280, False), (390, True)):
+                page = browser.open((site / f"{place}.html").as_uri(), width=width, dark=dark)
+                assert page.errors() == []
+                assert page.overflow() == 0
+                assert all(url.startswith("file:") for url in page.requests())
+        page = browser.open((site / "index.html").as_uri())
+        page.value(
+            "(field => { field.focus(); field.value = 'cosine';"
+            "field.dispatchEvent(new Event('input', {bubbles: true}));"
+            "field.dispatchEvent(new KeyboardEvent('keyup', {bubbles: true})) })"
+            "(document.querySelector('.md-search__input'))"
+        )
+        page.wait("document.querySelectorAll('.md-search-result__item').length > 0")
