@@ -2,10 +2,12 @@
 
     uv run python tools/snippets.py                # all pages
     uv run python tools/snippets.py README.md      # some
+    uv run python tools/snippets.py --run          # run them, from wheels, in an empty environment
 
-Nothing is run. Python blocks must compile, and what they import must exist. Commands of ours must
-parse with their options; `pretrain` must also give a recipe: its methods, encoders, views, recipes
-and `--set` keys are looked up. Words in capitals (RUN, DIR) and `my...` stand for the reader's own.
+Without `--run` nothing is run. Python blocks must compile, and what they import must exist.
+Commands of ours must parse with their options; `pretrain` must also give a recipe: its methods,
+encoders, views, recipes and `--set` keys are looked up. Words in capitals (RUN, DIR) and `my...`
+stand for the reader's own.
 """
 
 from __future__ import annotations
@@ -128,7 +130,8 @@ def _split(words: Sequence[str]) -> Iterator[list[str]]:
 def _ours(words: Sequence[str]) -> tuple[str, list[str]] | None:
     """Our program in one command: `ssl-vision ...`, `uv run ssl-vision`, `... -m ssl_vision`."""
     for at, word in enumerate(words):
-        if _COMMAND.fullmatch(word) and (at == 0 or words[at - 1] == "run"):
+        before = words[at - 1] if at else ""
+        if _COMMAND.fullmatch(word) and (not before or before == "run" or "=" in before):
             return word, list(words[at + 1 :])
         if word == "-m" and at + 1 < len(words) and _MODULE.fullmatch(words[at + 1]):
             return words[at + 1].replace("_", "-"), list(words[at + 2 :])
@@ -176,10 +179,27 @@ def check_recipe(domain: str, given: dict[str, Any]) -> None:
     api.build_recipe(domain, recipe, **words, settings=settings)
 
 
+def run(chosen: Sequence[Path], folder: Path | None) -> int:
+    """Runs what pages say; 1 where something fails."""
+    import tempfile
+
+    from snippet_runs import run_pages
+
+    with tempfile.TemporaryDirectory() as temporary:
+        target = (folder or Path(temporary)).resolve()
+        target.mkdir(parents=True, exist_ok=True)
+        return 1 if any(found.failed for found in run_pages(chosen, target)) else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", type=Path, help="default: README and all docs")
-    chosen = [path.resolve() for path in parser.parse_args().pages] or pages()
+    parser.add_argument("--run", action="store_true", help="run them, shortened, from wheels")
+    parser.add_argument("--folder", type=Path, help="where; kept (default: a temporary one)")
+    given = parser.parse_args()
+    chosen = [path.resolve() for path in given.pages] or pages()
+    if given.run:
+        return run(chosen, given.folder)
     found = [problem for page in chosen for block in snippets(page) for problem in problems(block)]
     print("\n".join(found) or f"{sum(len(snippets(page)) for page in chosen)} snippets agree")
     return 1 if found else 0
