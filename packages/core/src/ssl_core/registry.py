@@ -60,7 +60,9 @@ class Registry(Mapping[str, str]):
             importlib.import_module(module), attribute, None
         )
         if not callable(factory):
-            raise UserError(f"{self.what}: {module} has no class or function {attribute!r}")
+            # transformers:vit is a natural way to ask for a network of a library.
+            hint = "" if "." in module else f"; a library's own are written {module}/{attribute}"
+            raise UserError(f"{self.what}: {module} has no class or function {attribute!r}{hint}")
         return factory
 
     def build(self, name: str, *args: Any, options: Mapping[str, Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import median_low
 from typing import Any
 
 from ssl_core.batch import Source
@@ -81,5 +81,5 @@ def _tiff(data: bytes) -> tuple[str, tuple[int, int], int, bool]:
         return f"{channels} x {series.dtype}", (sides["X"], sides["Y"]), frames, False
 
 
-def _range(values: Sequence[int]) -> Mapping[str, float]:
-    return {"least": min(values), "median": median(values), "most": max(values)}
+def _range(values: Sequence[int]) -> Mapping[str, int]:
+    return {"least": min(values), "median": median_low(values), "most": max(values)}

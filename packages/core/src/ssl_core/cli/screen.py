@@ -71,7 +71,9 @@ class Screen:
         self.say(found["verdict"])
 
     def pairs(self, content: Mapping[str, Any]) -> None:
-        """`name  value` lines, aligned."""
+        """`name  value` lines, aligned; a mapping as value in words."""
         width = max((len(name) for name in content), default=0)
         for name, value in content.items():
+            if isinstance(value, Mapping):
+                value = ", ".join(f"{key} {inner}" for key, inner in value.items())
             self.say(f"  {name.ljust(width)}  {value}")

@@ -18,7 +18,7 @@ from ssl_core.batch import Batch
 from ssl_core.domain import Domain
 from ssl_core.evaluation.rivals import Evaluator
 from ssl_core.files import atomic_write, write_json
-from ssl_core.report.pictures import png, stacked
+from ssl_core.report.pictures import png
 from ssl_core.report.sprites import columns
 from ssl_core.rng import Rng
 from ssl_core.runs.folder import Run
@@ -81,9 +81,9 @@ def show_views(
     """
     batch = evaluator.few(ROWS)
     shown = {} if batch is None else sketch(domain, parts, batch, seed=seed)
-    drawn = {caption: stacked(pictures) for caption, (pictures, _) in shown.items() if pictures}
+    drawn = {caption: pictures for caption, (pictures, _) in shown.items() if pictures}
     if drawn:
-        whole = _beside([*drawn.values()])
+        whole = _grid([*drawn.values()])
         larger = max(1, _SMALLEST // whole.shape[0])  # small views are hard to see as they are
         atomic_write(picture, png(whole.repeat(larger, axis=0).repeat(larger, axis=1)))
     return {
@@ -93,13 +93,23 @@ def show_views(
     }
 
 
-def _beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures `[H, W]` or `[H, W, 3]` in one row on white, with a gap between them."""
-    colour = [p if p.ndim == 3 else p[..., None].repeat(3, 2) for p in pictures]
-    height = max(p.shape[0] for p in colour)
-    edged = [
-        np.pad(p, ((0, height - p.shape[0]), (0, _GAP), (0, 0)), constant_values=255)
-        for p in colour
+def _grid(columns: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
+    """Columns of pictures `[H, W]` or `[H, W, 3]` on white, those of one record in one row."""
+    colour = [
+        [p if p.ndim == 3 else p[..., None].repeat(3, 2) for p in column] for column in columns
     ]
-    whole: np.ndarray = np.concatenate(edged, axis=1)[:, :-_GAP]
+    heights = [max(p.shape[0] for p in row) for row in zip(*colour, strict=False)]
+    made = []
+    for column in colour:
+        width = max(p.shape[1] for p in column)
+        cells = [
+            np.pad(
+                p,
+                ((0, height + _GAP - p.shape[0]), (0, width + _GAP - p.shape[1]), (0, 0)),
+                constant_values=255,
+            )
+            for p, height in zip(column, heights, strict=False)
+        ]
+        made.append(np.concatenate(cells))
+    whole: np.ndarray = np.concatenate(made, axis=1)[:-_GAP, :-_GAP]
     return whole
