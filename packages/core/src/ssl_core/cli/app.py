@@ -119,7 +119,8 @@ def recipe_options(function: Function) -> Function:
         click.option(
             "--data",
             type=click.Path(),
-            help="Folder, file list, manifest, 'shards-*.tar' or hf:NAME; default: embedded data.",
+            help="Folder, file list, manifest, 'shards-*.tar', URL of shards or hf:NAME; default: "
+            "embedded data.",
         ),
         click.option(
             "--recipe",

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ssl_core.cli.app import App, Choice, command, recipe_options
+from ssl_core.cli.app import App, Choice, command, known, recipe_options
 from ssl_core.cli.screen import Screen
 
 _KINDS = ("methods", "encoders", "views", "recipes")
@@ -91,10 +91,14 @@ def samples(
     screen.result({"folder": str(path), "count": number, "kind": kind, "seed": seed})
 
 
-@command("inspect data/", "inspect data.csv --limit 500", "inspect data/ --method dino")
+@command("inspect data/", "inspect data.csv --limit 500", "inspect data/ --method byol")
 @click.argument("data", type=click.Path())
 @click.option("--limit", default=2000, show_default=True, help="Decode at most this many.")
-@click.option("--method", help="Show the views of this method; default: those of `pretrain`.")
+@click.option(
+    "--method",
+    shell_complete=known("methods"),
+    help="Show the views of this method; default: those of `pretrain`.",
+)
 @click.option("--picture", type=click.Path(), help="Where views are drawn. [DATA.views.png, here]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Recipe values.")
 def inspect(
