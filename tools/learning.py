@@ -72,7 +72,7 @@ class Table:
             ).model_dump(mode="json", exclude_defaults=True),
             "data_seed": given.data_seed,
             **({"data": given.data} if given.data else {}),
-            **({"labels": given.label} if given.label else {}),
+            **({"labels": given.label, "probe": given.probe} if given.label else {}),
         }
         for line in self.file.read_text().splitlines() if self.file.is_file() else []:
             known: Result = json.loads(line)

@@ -2,16 +2,17 @@
 
     uv run python tools/bench/video.py [--rounds 5] [--videos 24]
 
-Two measurements, in clips per CPU second (median over rounds; all candidates take their turn in
+Four measurements, in clips per CPU second (median over rounds; all candidates take their turn in
 every round, one thread):
 
 - views: batches of decoded clips to two augmented views, against torchvision v2 called once a clip
   with the same crop, flip, jitter, grey and probabilities (parameters drawn once a clip, as v2
   does for a video tensor);
 - end to end: files to one view, by the window our reader draws, against PyAV decoding forward from
-  a seek and decord, both followed by v2 a clip.
-
-Epochs after the first of videos short enough to be kept cost the views alone.
+  a seek and decord, both followed by v2 a clip;
+- two views of two windows of each video (rho clips), which we decode from one opening and they
+  load one by one;
+- packed windows (`ssl-video pack --decoded`) to one view: the same window every epoch, no decoding.
 
 Videos are 340 x 256, 10 s, a key frame every 60 frames; views are 16 frames of 112 pixels.
 """
@@ -35,7 +36,10 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from ssl_core.batch import Batch, Record
+from ssl_core.data.packed import PackedSource
+from ssl_core.recipe import Data
 from ssl_core.rng import Rng, generator
+from ssl_core.runs.packing import pack
 from ssl_video import VIDEO
 from ssl_video.files.plan import windows
 from ssl_video.reader import ReaderOptions, VideoReader
@@ -98,37 +102,55 @@ def views_bench(count: int, side: int = SIDE) -> tuple[int, dict[str, Candidate]
     }
 
 
-def loading_bench(folder: Path, count: int) -> tuple[int, dict[str, Candidate]]:
-    """Files to one view a video, decoding every time."""
+def footage_files(folder: Path, count: int) -> list[str]:
+    """`count` MP4 files of 10 s."""
     frames = footage(10)
     paths = [str(folder / f"{n}.mp4") for n in range(count)]
     for path in paths:
         write_video(Path(path), frames, fps=25, group=60)
-    theirs, draws = transform(), iter(range(1_000_000_000))
+    return paths
+
+
+def loading_bench(paths: list[str], views: int) -> tuple[int, dict[str, Candidate]]:
+    """Files to `views` views of as many windows of each video, decoding every time."""
+    count, theirs, draws = len(paths), transform(), iter(range(1_000_000_000))
     spec = {"channels": 3, "size": SIDE, "window": FRAMES, "stride": STRIDE, "range": [0.0, 255.0]}
     spec |= {"mean": MEAN, "std": STD, "draws": True}
-    made, ids = policy(FRAMES, 1, 1), torch.arange(count)
+    made, ids = policy(FRAMES, 1, views), torch.arange(count)
 
     def ours(backend: str) -> list[Any]:
-        reader = VideoReader(spec, ReaderOptions(backend=backend))  # type: ignore[arg-type]
+        options = ReaderOptions(backend=backend, clips=views)  # type: ignore[arg-type]
+        reader = VideoReader(spec, options)
         clips = [reader.draw(Record(path, path), next(draws)) for path in paths]
         return made(Batch(reader.collate(clips), ids, ids), Rng.at(0, next(draws), ids))
 
-    def pyav() -> list[Tensor]:
-        clips = (torch.from_numpy(_pyav(path, next(draws))) for path in paths)
+    def clip_by_clip(load: Callable[[str, int], np.ndarray]) -> list[Tensor]:
+        clips = (torch.from_numpy(load(path, next(draws))) for path in paths for _ in range(views))
         return [theirs(clip.permute(0, 3, 1, 2)) for clip in clips]
 
-    def decord() -> list[Tensor]:
-        return [
-            theirs(torch.from_numpy(_decord(p, next(draws))).permute(0, 3, 1, 2)) for p in paths
-        ]
-
-    return count, {
+    return views * count, {
         "ours, decord": lambda: ours("decord"),
         "ours, PyAV": lambda: ours("pyav"),
-        "PyAV + v2 a clip": pyav,
-        "decord + v2 a clip": decord,
+        "PyAV + v2 a clip": lambda: clip_by_clip(_pyav),
+        "decord + v2 a clip": lambda: clip_by_clip(_decord),
     }
+
+
+def packed_bench(folder: Path, paths: list[str]) -> tuple[int, dict[str, Candidate]]:
+    """Packed windows to one view each, against decord, which decodes."""
+    options = {"window": FRAMES, "stride": STRIDE, "measure": 4}
+    packed = folder / "packed"
+    pack(VIDEO, Data(path=str(Path(paths[0]).parent), options=options), packed, decoded=True)
+    source = PackedSource(packed)
+    reader = VIDEO.load_reader(source.reader_folder)
+    made, ids, draws = policy(FRAMES, 1, 1), torch.arange(len(paths)), iter(range(1_000_000_000))
+
+    def ours() -> list[Any]:
+        clips = reader.collate([source[n].payload.sample for n in range(len(paths))])
+        return made(Batch(clips, ids, ids), Rng.at(0, next(draws), ids))
+
+    peer = loading_bench(paths, 1)[1]["decord + v2 a clip"]
+    return len(paths), {"ours, packed": ours, "decord + v2 a clip": peer}
 
 
 def _pyav(path: str, draw: int) -> np.ndarray:
@@ -178,11 +200,15 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=24)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        (videos := Path(name) / "videos").mkdir()
+        paths = footage_files(videos, arguments.videos)
         for title, (clips, candidates) in (
             ("views, 2 x 16 x 112 x 112", views_bench(arguments.videos)),
             ("views, 2 x 16 x 24 x 24 (the default's)", views_bench(4 * arguments.videos, 24)),
-            ("files to a view", loading_bench(Path(folder), arguments.videos)),
+            ("files to a view", loading_bench(paths, 1)),
+            ("files to two views of two windows", loading_bench(paths, 2)),
+            ("packed windows to a view", packed_bench(Path(name), paths)),
         ):
             print(title)
             rates = measured(clips, candidates, arguments.rounds)
