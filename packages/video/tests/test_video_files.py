@@ -128,13 +128,16 @@ def damaged(folder):
 
 
 @pytest.mark.parametrize("backend", ["decord", "pyav"])
-def test_damaged_files_raise_at_once(tmp_path, backend) -> None:
+def test_damaged_files_raise_at_once_and_write_nothing_of_their_bits(
+    tmp_path, backend, capfd
+) -> None:
     for name in damaged(tmp_path):
         with (
             pytest.raises(CorruptSample),
             open_video(str(tmp_path / name), backend=backend) as video,
         ):
             video.frames(np.arange(len(video)))
+    assert "h264" not in capfd.readouterr().err
     with pytest.raises(CorruptSample, match="does not exist"), open_video(tmp_path / "no.mp4"):
         pass
 

@@ -26,6 +26,8 @@ class DecordVideo:
     def __init__(self, payload: str | bytes) -> None:
         import decord
 
+        # Its FFmpeg would write about damage to the terminal; what it says is raised instead.
+        decord.logging.set_level(decord.logging.QUIET)
         self._payload = payload
         source: Any = io.BytesIO(payload) if isinstance(payload, bytes) else payload
         with _as_corrupt():
@@ -68,4 +70,5 @@ def _as_corrupt() -> Any:
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         said = next((line for line in lines if "rror" in line), lines[0] if lines else "no reason")
+        said = said.rpartition("Thread worker: ")[2]  # before it stands where in decord's source
         raise CorruptSample(f"cannot be decoded ({said[-160:]})") from error
