@@ -144,9 +144,9 @@ def test_dropped_voxels_are_the_mean_and_the_target_is_whole() -> None:
         dropped(SPEC, share=0.0)
 
 
-def test_only_the_last_layer_is_new_for_segmentation() -> None:
+def test_only_the_last_layers_are_new_for_segmentation() -> None:
     encoder = create_encoder("unet_nano", SPEC, widths=(4, 8), dim=4)
     own = {id(p) for p in encoder.parameters()}
     head = Segmenter(encoder, labelled_views(SPEC, [16] * 3), classes=3)
     fresh = [name for name, p in head.named_parameters() if id(p) not in own]
-    assert fresh == ["out.weight", "out.bias"]
+    assert fresh == ["out.0.weight", "out.0.bias", "out.2.weight", "out.2.bias"]
