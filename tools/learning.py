@@ -91,6 +91,7 @@ class Table:
         return [*probe, *self.arguments.set]
 
     def _run(self, recipe: str, seed: int) -> Result:
+        tables = self._tables()
         began = time.perf_counter()
         run = self.package.pretrain(
             recipe,
@@ -110,32 +111,42 @@ class Table:
             "parameters": summary["parameters"],
             "steps": summary["steps"],
             "step_ms": 1000 * summary["wall_seconds"] / summary["steps"],
-            "labels": self._by_table(run),
+            "labels": self._by_table(run, tables),
             "seconds": time.perf_counter() - began,
         }
 
-    def _by_table(self, run: Any) -> dict[str, Result]:
+    def _tables(self) -> dict[str, Path]:
+        """The tables asked for; ends the program, before any run, where one is missing."""
+        if not self.arguments.label:
+            return {}
+        from ssl_core.runs.parts import embedded_data
+
+        folder = Path(self._samples() or embedded_data(getattr(self.package, self.domain.upper())))
+        tables = {name: folder / f"{name}.csv" for name in self.arguments.label}
+        for name, table in tables.items():
+            if not table.is_file():
+                there = ", ".join(sorted(path.stem for path in folder.glob("*.csv"))) or "none"
+                sys.exit(f"--label {name}: {folder} has no such table; there: {there}")
+        return tables
+
+    def _by_table(self, run: Any, tables: dict[str, Path]) -> dict[str, Result]:
         """Score and probe of the three rivals by every table's labels, from one embedding."""
-        names = self.arguments.label
-        if not names:
+        if not tables:
             return {}
         import torch
 
         from ssl_core.data.heads import labels_of
         from ssl_core.runs.assessing import rivals_of
-        from ssl_core.runs.parts import embedded_data, split_data
+        from ssl_core.runs.parts import split_data
 
         domain = getattr(self.package, self.domain.upper())
-        folder = Path(self._samples() or embedded_data(domain))
-        tables = {name: folder / f"{name}.csv" for name in names}
-        for name, table in tables.items():
-            if not table.is_file():
-                there = ", ".join(sorted(path.stem for path in folder.glob("*.csv"))) or "none"
-                sys.exit(f"--label {name}: {folder} has no such table; there: {there}")
+        names = list(tables)
         compared = rivals_of(run, domain, path=str(tables[names[0]]))
         evaluator, found = compared.evaluator, {}
         if evaluator.corrupt:
-            sys.exit(f"--label: {folder} has unreadable records: {list(evaluator.corrupt)[:3]}")
+            sys.exit(
+                f"--label: {compared.path} has unreadable records: {list(evaluator.corrupt)[:3]}"
+            )
         keys = _keys(compared.split)
         for name, table in tables.items():
             split = split_data(domain, run.recipe.data.at(table))
