@@ -161,6 +161,7 @@ def test_questions_about_nodes_from_the_command(
     assert found["clusters"]["words"].startswith("6 clusters (x 100): accuracy ")
     assert "never seen in training" in found["links"]["words"]
     assert found["nodes"]["words"] in shown.err + shown.out
+    assert json.loads(run.facts_file.read_text())["sample_kind"] == "nodes"
 
 
 def test_hidden_links_are_not_in_what_is_trained_on(run: Run) -> None:

@@ -92,6 +92,10 @@ class Domain(ABC):
     def default_count(self) -> int:
         """How many samples the embedded default data has."""
 
+    def called(self, spec: Mapping[str, Any]) -> str:
+        """What records of a reader with these facts are called in messages."""
+        return self.sample_kind
+
     def abilities(self) -> Mapping[str, str]:
         """What this installation can read or do (codecs, backends), for `doctor`."""
         return {}

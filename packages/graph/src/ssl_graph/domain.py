@@ -79,6 +79,9 @@ class GraphDomain(Domain):
 
         return NodeReader.load(folder) if (folder / FILE).is_file() else GraphReader.load(folder)
 
+    def called(self, spec: Mapping[str, Any]) -> str:
+        return "nodes" if spec.get("level") == "node" else self.sample_kind
+
     def samples(self, folder: Path, *, count: int, seed: int) -> None:
         from ssl_graph.samples import write_samples
 

@@ -124,7 +124,7 @@ def inspect(
     target = Path(picture or f"{_stem(data)}.views.png")
     found = inspect_data(domain, recipe, limit=limit, picture=target)
     screen.say(
-        f"{found['records']} {domain.sample_kind}: {found['train']} to train on, "
+        f"{found['records']} {domain.called(found['spec'])}: {found['train']} to train on, "
         f"{found['heldout']} held out"
     )
     if found["classes"] is not None:

@@ -28,7 +28,7 @@ def rehearse(app: App, screen: Screen, options: Mapping[str, Any]) -> None:
     screen.pairs({name: f"{count:,}" for name, count in found["parameters"].items()})
     data = found["data"]
     screen.say(
-        f"\ndata: {data['train']} {domain.sample_kind} to train on, {data['heldout']} held out; "
+        f"\ndata: {data['train']} {data['called']} to train on, {data['heldout']} held out; "
         f"{found['epochs']:.1f} passes over them in {recipe.train.steps} steps"
     )
     for caption, texts in found["words"].items():

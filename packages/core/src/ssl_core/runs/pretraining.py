@@ -176,7 +176,7 @@ def _reader(domain: Domain, recipe: Recipe, run: Run, split: Split) -> Reader:
         facts = {
             "domain": locate(domain),
             "package": domain.package,
-            "sample_kind": domain.sample_kind,
+            "sample_kind": domain.called(domain.load_reader(run.reader_folder).spec),
             "data": {"path": recipe.data.path, **split.facts()},
             "world": world_size(),
         }

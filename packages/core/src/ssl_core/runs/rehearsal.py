@@ -29,7 +29,7 @@ def rehearsal(domain: Domain, recipe: Recipe, picture: Path) -> dict[str, Any]:
     evaluator = make_evaluator(recipe, split, parts, torch.device("cpu"))
     return {
         "recipe": to_yaml(recipe),
-        "data": split.facts(),
+        "data": {**split.facts(), "called": domain.called(reader.spec)},
         "epochs": recipe.train.steps * recipe.train.batch_size / max(1, len(split.train)),
         "parameters": {
             "encoder": count_parameters(parts.encoder),
