@@ -62,7 +62,10 @@ Row = dict[str, Any]
 
 
 def known() -> list[Row]:
-    return [json.loads(line) for line in STORE.read_text().splitlines()] if STORE.is_file() else []
+    """The runs of the store, each once: two processes may have made the same one."""
+    rows = [json.loads(line) for line in STORE.read_text().splitlines()] if STORE.is_file() else []
+    names = ("kind", "at", "method", "seed")
+    return list({tuple(row[name] for name in names): row for row in rows}.values())
 
 
 def stands(identity: Row) -> bool:
@@ -193,12 +196,16 @@ def _table(
     title: str, rows: Sequence[Row], kind: str, columns: Any, question: str, methods: Any
 ) -> Iterator[str]:
     here = [row for row in rows if row["kind"] == kind]
+    columns = [at for at in columns if any(row["at"] == at for row in here)]
+    methods = [name for name in methods if any(row["method"] == name for row in here)]
+    if not here:
+        return
     yield f"| {title} (x 100) | " + " | ".join(map(str, columns)) + " |"
     yield "|---" * (len(columns) + 1) + "|"
-    first = next(iter(methods))
+    first = methods[0]
     # What no method makes is the same beside each; untrained encoders are those of the first GCN.
     still = {"raw": first, "averaged": first, "untrained": "grace" if kind == "noise" else first}
-    for name in [r for r in still if here and r in here[0]["scores"]] + list(methods):
+    for name in [r for r in still if r in here[0]["scores"]] + methods:
         rival = name if name in still else "trained"
         cells = []
         for at in columns:
