@@ -113,15 +113,12 @@ class Bench:
                 found.passed_over.append(f"{line} ({reason})")
                 continue
             found.ran += 1
-            problem = self.run(home, program, self.shortened(home, program, arguments), launcher)
-            if problem:
-                found.failed.append(f"{line}\n{problem}")
+            words = self.shortened(home, program, arguments)
+            note(found, line, began, self.run(home, program, words, launcher))
         python = [block.code for block in blocks if block.language == "python"]
         if python:
             found.ran += len(python)
-            problem = self.python(home, python)
-            if problem:
-                found.failed.append(f"its Python\n{problem}")
+            note(found, "its Python", began, self.python(home, python))
         found.seconds = time.perf_counter() - began
         return found
 
@@ -244,6 +241,14 @@ class Bench:
 
 
 Command = tuple[str, list[str], str]
+
+
+def note(found: Outcome, line: str, began: float, problem: str | None) -> None:
+    """Keeps a failure, and says on stderr how far the page is."""
+    if problem:
+        found.failed.append(f"{line}\n{problem}")
+    seconds = time.perf_counter() - began
+    print(f"{seconds:5.0f} s {'FAILED' if problem else 'ok'} {line}", file=sys.stderr, flush=True)
 
 
 def is_shell(block: snippets.Snippet) -> bool:
