@@ -105,13 +105,13 @@ def _registered(places: dict[str, str]) -> Iterator[str]:
 def factory_of(place: str) -> tuple[Item, str, str]:
     """What stands behind a registered name, the options it fixes, what is said of it alone.
 
-    Names may be made of one factory: `partial(vit, dim=192)`, or by the module's `__getattr__`.
+    Names may be made of one factory: by `partial(vit, dim=192)`, or by the module's `__getattr__`.
     """
     module = place.partition(":")[0]
     try:
         item = syntax.find(place)
     except LookupError:
-        return syntax.find(f"{module}:{syntax.partials(module)[0]}"), "", ""
+        return syntax.find(f"{module}:{syntax.makers(module)[0]}"), "", ""
     if item.kind != "constant":
         return item, "", ""
     call = ast.parse(item.signature.partition(" = ")[2], mode="eval").body

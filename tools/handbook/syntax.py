@@ -81,14 +81,20 @@ def find(place: str) -> Item:
     raise LookupError(f"{module} defines no {name}")
 
 
-def partials(module: str) -> list[str]:
-    """Functions that a module's own `partial(function, ...)` calls name."""
-    calls = [n for n in ast.walk(tree_of(module)) if isinstance(n, ast.Call)]
-    return [
-        call.args[0].id
-        for call in calls
-        if ast.unparse(call.func).endswith("partial") and isinstance(call.args[0], ast.Name)
+def makers(module: str) -> list[str]:
+    """Functions of a module that its `partial` calls or its own `__getattr__` make names of."""
+    tree = tree_of(module)
+    functions = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+    calls = [
+        call
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("partial")
     ]
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__getattr__":
+            calls += [call for call in ast.walk(node) if isinstance(call, ast.Call)]
+    given = [part.id for call in calls for part in call.args if isinstance(part, ast.Name)]
+    return [name for name in given if name in functions]
 
 
 def item(node: Definition, module: str) -> Item:
