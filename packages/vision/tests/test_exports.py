@@ -91,7 +91,7 @@ def test_timm_loads_the_folder(make, tmp_path, encoder, options) -> None:
 
 
 def test_transformers_loads_the_folder(vit, make, tmp_path) -> None:
-    from transformers import AutoModel
+    AutoModel = pytest.importorskip("transformers").AutoModel
 
     folder = ssl_vision.export(vit, tmp_path / "t", format="transformers")
     model = AutoModel.from_pretrained(folder, add_pooling_layer=False)
@@ -111,7 +111,7 @@ def test_transformers_loads_the_folder(vit, make, tmp_path) -> None:
 
 
 def test_a_network_of_transformers_is_saved_as_one(make, tmp_path) -> None:
-    from transformers import AutoModel
+    AutoModel = pytest.importorskip("transformers").AutoModel
 
     tiny = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 8}
     run = make("dinov2", "transformers/dinov2", **tiny)
@@ -155,6 +155,7 @@ def test_onnx_answers_for_any_batch(vit, tmp_path) -> None:
 
 
 def test_what_has_no_counterpart_says_what_to_use(make, monkeypatch, tmp_path) -> None:
+    pytest.importorskip("transformers")
     run = make("nano", "resnet_nano")
     for format in ("timm", "torchvision", "transformers"):
         with pytest.raises(UserError, match="counterpart"):
