@@ -57,8 +57,9 @@ def test_frames_of_a_model_stand_in_time(tmp_path) -> None:
     )
     model = ssl_audio.load(run.path)
     frames, times = embed_frames(model, tmp_path / "data", batch_size=7)
-    assert frames.shape == (20, 56, 96)
-    np.testing.assert_allclose(np.diff(times), 0.02)
+    # The recipe pools by rows: the patches of a moment stand side by side.
+    assert frames.shape == (20, 14, model.encoder.embed_dim)
+    np.testing.assert_allclose(np.diff(times), 0.08)
     np.testing.assert_allclose(frames.mean(1), model.embed(tmp_path / "data"), atol=1e-5)
     with pytest.raises(UserError, match="input 0: cannot be read"):
         embed_frames(model, [b"no sound"])
