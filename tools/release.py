@@ -157,7 +157,7 @@ def try_job(command: Path, folder: Path, steps: int | None) -> str:
 
 def try_tests(home: Path, folder: Path, python: Path, install: Sequence[str | Path]) -> str:
     """The tests of the package at `home` against its installed wheel; pytest's closing line."""
-    run([*install, "pytest", "hypothesis", "scipy", "pandas"], folder)
+    run([*install, "pytest", "hypothesis", "scipy", "pandas", "pillow"], folder)
     # The tests' settings and helpers lie in the workspace; its sources must not be on the path.
     for name in ("conftest.py", "pyproject.toml", "tests/helpers", "shared"):
         target = folder / "work" / name
