@@ -171,10 +171,11 @@ def loading(format: str, path: Path) -> str | None:
     if format != "transformers":
         return None
     return (
+        "import torch\n"
         "from transformers import AutoModel\n"
         'model = AutoModel.from_pretrained("FOLDER").eval()\n'
         "# AST: log-mel [B, frames, mels], as transformers' AST takes them\n"
         "pooled = model(inputs[:, 0].transpose(1, 2)).pooler_output\n"
-        "# wave encoders: waves [B, T] of mean 0 and variance 1, then 80 zeros\n"
-        "pooled = model(torch.nn.functional.pad(inputs, (0, 80))).last_hidden_state.mean(1)"
+        f"# wave encoders: waves [B, T] of mean 0 and variance 1, then {AFTER} zeros\n"
+        f"pooled = model(torch.nn.functional.pad(inputs, (0, {AFTER}))).last_hidden_state.mean(1)"
     )

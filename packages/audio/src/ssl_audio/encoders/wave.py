@@ -90,9 +90,8 @@ class WaveTransformer(MaskTokens):
         self.local_dim = width
         self.token_dim = STEP
         self.front = ConvolutionalFront(width)
-        self.front_norm = nn.LayerNorm(
-            width, eps=1e-6
-        )  # as the blocks', so that one number exports
+        # The blocks' epsilon: transformers' wav2vec 2.0 knows one for all.
+        self.front_norm = nn.LayerNorm(width, eps=1e-6)
         self.project = nn.Linear(width, dim)
         self.places = ConvolutionalPositions(dim, positions, groups)
         self.blocks = blocks(
