@@ -12,7 +12,8 @@ Held-out accuracy in percent (mean ± sample standard deviation over seeds) of t
 untrained and the trained encoder: weighted k-NN, and with `--probe` a linear probe whose penalty
 is chosen on a split of the training part. The last step is scored, never the best. Each finished
 run is appended to `build/learning/<domain>.jsonl`, and a run that stands there is not made again:
-a long table can be made in several goes. `--fresh` forgets what stands there.
+a long table can be made in several goes. `--fresh` forgets what stands there. `--write` keeps
+the rows that stand in the page's table for recipes not asked for.
 
 Samples that have several labels list each in a table (`directions.csv`). `--label` scores every
 run by each table named, from one embedding, in a row of its own: what a method learned of motion
@@ -241,7 +242,8 @@ def rows(name: str, results: Sequence[Result], *, probe: bool) -> list[str]:
 
 def row(name: str, results: Sequence[Result], *, probe: bool) -> str:
     """A line of the table."""
-    cells = [name, *(percent([r["score"][rival] for r in results]) for rival in RIVALS)]
+    cells = [name, str(len(results))]
+    cells += [percent([r["score"][rival] for r in results]) for rival in RIVALS]
     cells.append(spread(gains(results)))
     if probe:
         cells += [percent([r["probe"][rival] for r in results]) for rival in RIVALS]
@@ -253,10 +255,23 @@ def row(name: str, results: Sequence[Result], *, probe: bool) -> str:
 
 def header(*, probe: bool) -> list[str]:
     """The table's first two lines."""
-    names = ["recipe", *(f"k-NN {rival}" for rival in RIVALS), "gain over best rival"]
+    names = ["recipe", "seeds", *(f"k-NN {rival}" for rival in RIVALS), "gain over best rival"]
     names += [f"linear {rival}" for rival in RIVALS] if probe else []
     names += ["effective rank", "steps", "ms a step", "seconds a run"]
     return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+
+
+def merged(page: Path, lines: Sequence[str], marks: tuple[str, str] = (BEGIN, END)) -> list[str]:
+    """The page's table with these rows in the place of those of the same name, others after."""
+    text = page.read_text() if page.is_file() else ""
+    stand = text.partition(marks[0])[2].partition(marks[1])[0].strip().splitlines()
+    new = {line.split("|")[1]: line for line in lines[2:]}
+    if stand[:2] != list(lines[:2]):
+        if len(stand) > 2:
+            sys.exit(f"{page}: the table there has other columns ({stand[0]}); empty it first")
+        return list(lines)
+    kept = [new.pop(line.split("|")[1], line) for line in stand[2:]]
+    return [*lines[:2], *kept, *new.values()]
 
 
 def write_into(page: Path, table: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
@@ -308,7 +323,7 @@ def main() -> int:
                 print(*made, sep="\n", flush=True)
                 worst = min(worst, statistics.mean(gains(results)))
     if arguments.write:
-        write_into(arguments.write, "\n".join(lines))
+        write_into(arguments.write, "\n".join(merged(arguments.write, lines)))
     return 0 if worst > 0 else 1
 
 

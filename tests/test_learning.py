@@ -1,0 +1,54 @@
+"""The table of `tools/learning.py` is made in several goes; no row of the page is lost."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+
+
+@pytest.fixture
+def learning(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return importlib.import_module("learning")
+
+
+def result(trained: float) -> dict:
+    """What one run leaves."""
+    shares = {"raw": 0.4, "untrained": 0.1, "trained": trained}
+    return {"score": shares, "probe": shares, "effective_rank": 9, "steps": 5, "step_ms": 1.0} | {
+        "seconds": 2.0
+    }
+
+
+def page(tmp_path: Path, learning, *lines: str) -> Path:
+    path = tmp_path / "page.md"
+    path.write_text("before\n" + "\n".join([learning.BEGIN, *lines, learning.END]) + "\nafter\n")
+    return path
+
+
+def test_rows_of_other_recipes_stay_and_rows_made_anew_take_their_place(tmp_path, learning):
+    head = learning.header(probe=True)
+    stands = [learning.row(name, [result(0.5)], probe=True) for name in ("byol", "mae")]
+    path = page(tmp_path, learning, *head, *stands)
+    new = [learning.row(n, [result(0.6), result(0.7)], probe=True) for n in ("byol", "dino")]
+    learning.write_into(path, "\n".join(learning.merged(path, [*head, *new])))
+    table = path.read_text().splitlines()[3:-3]
+    assert table == [*head, new[0], stands[1], new[1]]
+    assert "| byol | 2 | 40.0 ± 0.0 | 10.0 ± 0.0 | 65.0 ± 7.1 | 25.0 ± 7.1 |" in table[2]
+
+
+def test_an_empty_table_takes_the_new_rows(tmp_path, learning):
+    lines = [*learning.header(probe=False), learning.row("byol", [result(0.5)], probe=False)]
+    assert learning.merged(page(tmp_path, learning), lines) == lines
+
+
+def test_a_table_with_other_columns_is_not_mixed(tmp_path, learning):
+    row = learning.row("byol", [result(0.5)], probe=True)
+    path = page(tmp_path, learning, *learning.header(probe=True), row)
+    lines = [*learning.header(probe=False), learning.row("mae", [result(0.5)], probe=False)]
+    with pytest.raises(SystemExit, match="other columns"):
+        learning.merged(path, lines)
