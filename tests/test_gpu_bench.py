@@ -12,6 +12,7 @@ SHORT = ["--device", "cpu", "--tiny", "--warm", "1", "--steps", "2"]
 
 @pytest.fixture(scope="module")
 def bench():
+    sys.path.append(str(TOOL.parent))  # it shares a file with its neighbours
     spec = importlib.util.spec_from_file_location("tool_gpu_bench", TOOL)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look themselves up

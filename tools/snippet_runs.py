@@ -46,6 +46,8 @@ class Outcome:
 
 def run_pages(pages: Sequence[Path], folder: Path) -> list[Outcome]:
     """Builds, installs, prepares files, and runs every page; prints a line for each."""
+    # A shell starts background jobs with Ctrl-C ignored, and their children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     bench = Bench(folder, environment(folder))
     outcomes = []
     print("| page | run | passed over | failed | seconds |\n|---|---|---|---|---|", flush=True)
@@ -79,7 +81,7 @@ def environment(folder: Path) -> Path:
             for wheel in sorted(wheels.glob("*.whl"))
         ]
         python = folder / "env" / "bin" / "python"
-        install = ["uv", "pip", "install", "--quiet", "--python", str(python)]
+        install = ["uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python)]
         install += ["-c", str(folder / "constraints.txt"), *found]
         subprocess.run(install, cwd=folder, check=True)
     return folder / "env" / "bin"
@@ -155,7 +157,7 @@ class Bench:
         """Why a command is not run, or None."""
         if launcher == "srun":
             return "needs a scheduler"
-        if any(re.match(r"my\w*[.:/]|my_\w+|hf:", word) for word in arguments):
+        if any(re.match(r"my\w*[.:/]|my_\w+|hf:|https://host/", word) for word in arguments):
             return "names what is the reader's own"
         for flag, value in itertools.pairwise(arguments):
             if flag == "--data" and not known(home, value):
@@ -229,7 +231,11 @@ class Bench:
             assert process.stdout is not None
             said = process.stdout.readline().decode()
             process.send_signal(signal.SIGINT)
-            rest, _ = process.communicate(timeout=60)
+            try:
+                rest, _ = process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                return "did not end on Ctrl-C"
         return None if "127.0.0.1" in said else said + rest.decode()[-1500:]
 
     def python(self, home: Path, blocks: Sequence[str]) -> str | None:
@@ -249,6 +255,8 @@ def note(found: Outcome, line: str, began: float, problem: str | None) -> None:
         found.failed.append(f"{line}\n{problem}")
     seconds = time.perf_counter() - began
     print(f"{seconds:5.0f} s {'FAILED' if problem else 'ok'} {line}", file=sys.stderr, flush=True)
+    if problem:
+        print(problem, file=sys.stderr, flush=True)
 
 
 def is_shell(block: snippets.Snippet) -> bool:

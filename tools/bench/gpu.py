@@ -36,6 +36,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from resident import MIB, forget_peak, resident
 
 from ssl_core import api
 from ssl_core.batch import Batch
@@ -48,8 +49,6 @@ from ssl_core.runs.hardware import device as data_sheet
 from ssl_core.runs.parts import build_parts, fitted_reader, split_data
 from ssl_core.runs.planning import plan
 from ssl_vision import VISION
-
-MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -188,13 +187,8 @@ def forget(device: torch.device) -> int:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         return 0
-    Path("/proc/self/clear_refs").write_text("5")
-    return resident("VmRSS")
-
-
-def resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+    forget_peak()
+    return resident()
 
 
 def measure(case: Case, data: Path, given: argparse.Namespace) -> dict[str, float]:

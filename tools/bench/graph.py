@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +22,8 @@ from collections.abc import Callable
 import ssl_core.environment  # noqa: F401  thread settings stand before torch is imported
 
 import torch  # isort: skip
+from resident import MIB, forget_peak, resident
+
 from ssl_core.batch import Batch
 from ssl_core.rng import Rng
 from ssl_graph.features import Schema
@@ -177,7 +178,7 @@ def scale(nodes: int, roots: int, rounds: int) -> None:
     undirected = network.num_edges // 2
     print(
         f"{nodes} nodes, {undirected} edges (listed both ways), made and indexed in "
-        f"{time.process_time() - began:.1f} s, process at {resident():.0f} MiB"
+        f"{time.process_time() - began:.1f} s, process at {resident() / MIB:.0f} MiB"
     )
     print(
         f"| sampler | ms a batch of {roots} | nodes | edges | memory, MiB |\n|---|---|---|---|---|"
@@ -196,6 +197,7 @@ def scale(nodes: int, roots: int, rounds: int) -> None:
 def sample(network: Network, name: str, options: dict, roots: int, rounds: int, send) -> None:
     """Runs in a process of its own: times one sampler and sends what it found."""
     before, times = resident(), []
+    forget_peak()
     if name == "cluster":
         began = time.process_time()
         network.clusters  # noqa: B018  (grown once)
@@ -206,15 +208,8 @@ def sample(network: Network, name: str, options: dict, roots: int, rounds: int, 
         began = time.process_time()
         graphs = SAMPLERS[name](network, chosen, keys, **options)
         times.append(1000 * (time.process_time() - began))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     counts = graphs.num_nodes, graphs.edge_index.shape[1]
-    send.send((statistics.median(times), *counts, peak - before))
-
-
-def resident() -> float:
-    """Memory that this process holds now, MiB."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+    send.send((statistics.median(times), *counts, (resident("VmHWM") - before) / MIB))
 
 
 def main() -> None:

@@ -15,19 +15,16 @@ import ssl_core.environment  # noqa: F401  isort: skip
 
 import argparse
 import copy
-import json
 import math
 import statistics
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from resident import MIB, answer, apart, grown, start_counting
 from torch import Tensor, nn
 
 from ssl_core import objectives as ours
@@ -312,24 +309,15 @@ def measure(candidates: dict[str, Call], rounds: int) -> dict[str, float]:
 
 def peak(case: str, candidate: str) -> float:
     """Growth of the resident set in MiB during one call, measured in a fresh process."""
-    command = [sys.executable, __file__, "--peak", case, candidate]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    return float(apart(__file__, ["--peak", case, candidate]))
 
 
 def peak_here(case: str, candidate: str) -> None:
-    """Prints that growth: Linux keeps the peak, and forgets it when told to."""
+    """Prints that growth."""
     run = CASES[case].make()[candidate]()
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident()["VmHWM"]
+    before = start_counting()
     run()
-    print(json.dumps((resident()["VmHWM"] - before) / 1024))
-
-
-def resident() -> dict[str, int]:
-    """KiB of this process's memory by the kernel's names."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith("Vm")}
+    answer(grown(before) / MIB)
 
 
 def rows(case: str, rounds: int) -> Iterator[str]:

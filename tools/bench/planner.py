@@ -7,8 +7,7 @@ and views. Measured is the highest resident set of the process since just before
 built (Linux keeps it: VmHWM, set back through /proc/self/clear_refs), less what was resident then,
 and less the pages of files that came since, which are libraries' code and no memory of the run;
 read when the loader is asked for the fourth batch, before a checkpoint is written. Large blocks are
-given their own mappings (MALLOC_MMAP_THRESHOLD_), so that freed memory leaves the resident set at
-once and fragmentation does not blur the number. Predicted is the plan's total without its flat
+given their own mappings (`resident.SHARP`). Predicted is the plan's total without its flat
 reserve for the runtime. Both leave out the cache of decoded samples, which is switched off.
 """
 
@@ -18,16 +17,12 @@ from __future__ import annotations
 import ssl_core.environment  # noqa: F401  isort: skip
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-MIB = 2**20
+from resident import MIB, answer, apart, grown, start_counting
 
 # Name -> domain, arguments of `build_recipe`. The data are the domains' embedded samples.
 CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -106,8 +101,7 @@ def measured(name: str) -> int:
     split = split_data(domain, recipe.data)
     reader = fitted_reader(domain, split.train, recipe.data)
     _warm(torch)
-    before = _status("VmRSS") - _status("RssFile")
-    Path("/proc/self/clear_refs").write_text("5")
+    before = start_counting()
     found: list[int] = []
 
     class Watched:
@@ -117,13 +111,13 @@ def measured(name: str) -> int:
             with Loader(split.train, reader, stream, workers=0, cache="none") as loader:
                 for number, batch in enumerate(loader.batches(start, stop)):
                     if number == 3 * train.accumulate:
-                        found.append(_status("VmHWM") - _status("RssFile"))
+                        found.append(grown(before))
                     yield batch
 
     method = build_parts(domain, recipe, reader, records=len(split.train)).method
     with tempfile.TemporaryDirectory() as folder:
         fit(method, Watched(), train=recipe.train, optimizer=recipe.optimizer, out=Path(folder))
-    return found[0] - before
+    return found[0]
 
 
 def _warm(torch: Any) -> None:
@@ -138,23 +132,6 @@ def _warm(torch: Any) -> None:
     torch.optim.AdamW([x], fused=True).step()
 
 
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
-
-
-def _apart(name: str, what: str) -> Any:
-    """`what` in a process of its own."""
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
-    command = [sys.executable, __file__, "--only", name, "--apart", what]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{name}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="configurations whose name holds this")
@@ -162,13 +139,15 @@ def main() -> None:
     given = parser.parse_args()
     if given.apart:
         call = predicted if given.apart == "predicted" else measured
-        print(json.dumps(call(given.only)))
+        answer(call(given.only))
         return
     print(f"{'configuration':42}{'predicted':>12}{'measured':>12}{'off by':>9}  largest parts, MiB")
     for name in CONFIGURATIONS:
         if given.only not in name:
             continue
-        parts, peak = _apart(name, "predicted"), _apart(name, "measured")
+        parts, peak = (
+            apart(__file__, ["--only", name, "--apart", what]) for what in ("predicted", "measured")
+        )
         total = sum(parts.values())
         top = sorted(parts, key=lambda part: -parts[part])[:3]
         shown = ", ".join(f"{part} {parts[part] / MIB:.0f}" for part in top)

@@ -20,7 +20,8 @@ def patch_grid(sides: tuple[int, ...], patch: tuple[int, ...]) -> tuple[int, ...
     if len(sides) != len(patch) or any(s < p or s % p for s, p in zip(sides, patch, strict=True)):
         raise UserError(
             f"input of size {'x'.join(map(str, sides))} cannot be cut into patches of "
-            f"{'x'.join(map(str, patch))}; choose a view size that is a multiple of the patch"
+            f"{'x'.join(map(str, patch))}; choose view sizes (views.size, and "
+            "views.local_size where there is one) that are multiples of the patch"
         )
     return tuple(s // p for s, p in zip(sides, patch, strict=True))
 
