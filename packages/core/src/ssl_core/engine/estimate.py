@@ -28,7 +28,7 @@ from ssl_core.engine.ledger import Ledger
 from ssl_core.engine.optim import build_optimizer
 from ssl_core.engine.parallelize import parallelize
 from ssl_core.engine.precision import channels_last
-from ssl_core.engine.trees import mapped
+from ssl_core.engine.trees import mapped, tensors
 from ssl_core.errors import UserError
 from ssl_core.methods.base import Method, Step
 from ssl_core.views import View
@@ -95,7 +95,7 @@ def estimate(
             channels_last(method)
         method.train()
         held = _like(views, len(views[0]), rows)
-        ledger.hold(_all_tensors(held), "views")
+        ledger.hold(tensors(held), "views")
         method.views = lambda batch, rng: held  # type: ignore[method-assign]
         method.encode = ledger.during("activations", method.encode)  # type: ignore[method-assign]
         method.loss = ledger.during("loss", method.loss)  # type: ignore[method-assign]
@@ -204,19 +204,6 @@ def _like(tree: Any, before: int, rows: int) -> Any:
                 return tree[torch.arange(rows) % before] if grows else tree
         return torch.empty((rows, *tree.shape[1:]) if grows else tree.shape, dtype=tree.dtype)
     return mapped(tree, lambda child: _like(child, before, rows))
-
-
-def _all_tensors(tree: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-
-    def visit(x: Any) -> Any:
-        if isinstance(x, Tensor):
-            found.append(x)
-            return x
-        return mapped(x, visit)
-
-    visit(tree)
-    return found
 
 
 def _positive(sizes: Mapping[str, int]) -> dict[str, int]:

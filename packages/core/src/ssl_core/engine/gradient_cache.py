@@ -13,8 +13,7 @@ generator states instead. Nothing below knows the method.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +27,7 @@ from ssl_core.batch import Batch
 from ssl_core.distributed import world_size
 from ssl_core.engine.gradients import make_views, synchronised, timed_next
 from ssl_core.engine.precision import autocast
+from ssl_core.engine.trees import tensors, with_tensors
 from ssl_core.errors import UserError
 from ssl_core.methods.base import Loss, Method
 
@@ -58,8 +58,8 @@ class GradientCache:
                 held.append(batch)
                 cached.append(reps)
 
-        whole = [_leaf(torch.cat(parts)) for parts in zip(*map(_tensors, cached), strict=True)]
-        cached_reps = _with_tensors(cached[0], iter(whole))
+        whole = [_leaf(torch.cat(parts)) for parts in zip(*map(tensors, cached), strict=True)]
+        cached_reps = with_tensors(cached[0], iter(whole))
         with synchronised(self.model, last=False) if self._split else contextlib.nullcontext():
             with autocast(held[0].ids.device, self.train.precision):
                 loss: Loss = self.method.loss(cached_reps)
@@ -72,7 +72,7 @@ class GradientCache:
         for micro, batch in enumerate(held):
             last = micro == len(held) - 1 or not self._split
             with synchronised(self.model, last=last):
-                outputs = _tensors(self._encode(batch, step, micro))
+                outputs = tensors(self._encode(batch, step, micro))
                 pairs = [
                     (output, grads[micro])
                     for output, grads in zip(outputs, pieces, strict=True)
@@ -125,44 +125,10 @@ def _leaf(x: Tensor) -> Tensor:
 
 
 def _require_rows(reps: Any, rows: int, method: Method) -> None:
-    for x in _tensors(reps):
+    for x in tensors(reps):
         if x.dim() == 0 or x.shape[0] != rows:
             raise UserError(
                 f"train.accumulate: the representations of {type(method).__name__} have "
                 f"{tuple(x.shape)} for {rows} samples; the gradient cache needs one row a sample. "
                 "Use train.accumulate=1"
             )
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    """The tensors in nested lists, tuples, dicts and dataclasses, in a fixed order."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    return [tensor for child in _children(tree) for tensor in _tensors(child)]
-
-
-def _children(tree: Any) -> list[Any]:
-    if isinstance(tree, Mapping):
-        return list(tree.values())
-    if isinstance(tree, (list, tuple)):
-        return list(tree)
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return [getattr(tree, field.name) for field in dataclasses.fields(tree)]
-    return []
-
-
-def _with_tensors(tree: Any, tensors: Iterator[Tensor]) -> Any:
-    """The same structure with other tensors, taken in the order of `_tensors`."""
-    if isinstance(tree, Tensor):
-        return next(tensors)
-    children = [_with_tensors(child, tensors) for child in _children(tree)]
-    if isinstance(tree, Mapping):
-        return dict(zip(tree, children, strict=True))
-    if isinstance(tree, tuple):
-        return type(tree)(*children) if hasattr(tree, "_fields") else tuple(children)
-    if isinstance(tree, list):
-        return children
-    if children:
-        names = [field.name for field in dataclasses.fields(tree)]
-        return dataclasses.replace(tree, **dict(zip(names, children, strict=True)))
-    return tree

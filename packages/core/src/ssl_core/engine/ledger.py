@@ -18,6 +18,8 @@ from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
+from ssl_core.engine.trees import tensors
+
 _aten = torch.ops.aten
 
 
@@ -73,9 +75,9 @@ class Ledger(TorchDispatchMode):
         finally:
             self.phase = before
 
-    def hold(self, tensors: Iterable[Tensor], phase: str) -> None:
+    def hold(self, held: Iterable[Tensor], phase: str) -> None:
         """Counts tensors made elsewhere, or moves known ones to another phase."""
-        for tensor in tensors:
+        for tensor in held:
             self._note(tensor, phase)
 
     def restart(self) -> None:
@@ -90,9 +92,9 @@ class Ledger(TorchDispatchMode):
             return NotImplemented  # its parts come by one by one
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        given = list(_tensors([args, kwargs]))
+        given = tensors([args, kwargs])
         places = {id(x.untyped_storage()) for x in given}
-        made = list(_tensors(out))
+        made = tensors(out)
         for tensor in made:
             self._note(tensor, self.phase, moved=False)
         if func._schema.is_mutable or any(id(x.untyped_storage()) not in places for x in made):
@@ -152,16 +154,6 @@ class Ledger(TorchDispatchMode):
         phase, size = self._held.pop(key, ("", 0))
         self.live[phase] -= size
         self._total -= size
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, (list, tuple)):
-        for child in tree:
-            yield from _tensors(child)
-    elif isinstance(tree, dict):
-        yield from _tensors(list(tree.values()))
 
 
 def _bytes(tensor: Tensor) -> int:
