@@ -36,6 +36,7 @@ def shortened(bench, line):
             "uv run ssl-text pretrain --set train.accumulate=16",
             "train.accumulate=2 --steps 4 --batch-size 16",
         ),
+        ("ssl-graph pretrain --set train.steps=20000", "train.steps=4 --steps 4 --batch-size 16"),
         ("ssl-vision plan --batch-size 1024 --gpus 64", "--batch-size 1024 --gpus 64"),
         ("ssl-video samples DIR", "samples new"),
     ],

@@ -182,7 +182,8 @@ class Bench:
                 words += [option, str(value)]
         if "--more" in words and "finetune" in words:
             words += ["--set", f"finetune.steps={STEPS}"]
-        return [re.sub(r"^(train\.accumulate)=.*", r"\1=2", word) for word in words]
+        words = [re.sub(r"^(train\.accumulate)=.*", r"\1=2", word) for word in words]
+        return [re.sub(r"^(train\.steps)=.*", rf"\1={STEPS}", word) for word in words]
 
     def own(self, home: Path, program: str, word: str) -> str:
         """What a word in capitals stands for: a run of this domain, or a new folder."""
