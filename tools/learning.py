@@ -4,6 +4,7 @@
     uv run python tools/learning.py vision --recipes simclr byol mae --probe
     uv run python tools/learning.py vision --recipes simclr --steps 800 --seeds 0 1 2
     uv run python tools/learning.py vision --write docs/methods.md   # into that page's table
+    uv run python tools/learning.py medical --more few_label_dice    # also by a measure
     uv run python tools/learning.py --data-seed 1                    # on samples of another seed
     uv run python tools/learning.py graph --data motifs:900          # on other data of the domain
     uv run python tools/learning.py video --label speeds directions  # by tables beside the samples
@@ -14,6 +15,10 @@ is chosen on a split of the training part. The last step is scored, never the be
 run is appended to `build/learning/<domain>.jsonl`, and a run that stands there is not made again:
 a long table can be made in several goes. `--fresh` forgets what stands there. `--write` keeps
 the rows that stand in the page's table for recipes not asked for.
+
+`--more` names measures of the domain (`evaluation.more`) that have a `score`; each adds three
+columns: the best of its rivals, the trained encoder, and the gain. Options go through `--set
+evaluation.more.NAME.key=value`, for every recipe alike.
 
 Samples that have several labels list each in a table (`directions.csv`). `--label` scores every
 run by each table named, from one embedding, in a row of its own: what a method learned of motion
@@ -89,7 +94,8 @@ class Table:
     def _settings(self) -> list[str]:
         # By tables, the raw input is probed once for all recipes: it has thousands of numbers.
         probe = ["evaluation.probe=true"] * (self.arguments.probe and not self.arguments.label)
-        return [*probe, *self.arguments.set]
+        more = [f"evaluation.more.{name}={{}}" for name in self.arguments.more]
+        return [*probe, *more, *self.arguments.set]
 
     def _run(self, recipe: str, seed: int) -> Result:
         tables = self._tables()
@@ -108,6 +114,9 @@ class Table:
         return {
             "score": summary["score"],
             "probe": {name: rivals[name].get("probe", {}).get("accuracy") for name in RIVALS},
+            "more": {
+                name: found["score"] for name, found in summary["more"].items() if "score" in found
+            },
             "effective_rank": summary["effective_rank"],
             "parameters": summary["parameters"],
             "steps": summary["steps"],
@@ -229,34 +238,54 @@ def gains(results: Sequence[Result]) -> list[float]:
     return [100 * (s["trained"] - max(s["raw"], s["untrained"])) for s in scores]
 
 
-def rows(name: str, results: Sequence[Result], *, probe: bool) -> list[str]:
+def rows(
+    name: str, results: Sequence[Result], *, probe: bool, more: Sequence[str] = ()
+) -> list[str]:
     """A line of the table, or one for every label asked for."""
     labels = results[0].get("labels")
     if not labels:
-        return [row(name, results, probe=probe)]
+        return [row(name, results, probe=probe, more=more)]
     return [
-        row(f"{name}, {label}", [{**r, **r["labels"][label]} for r in results], probe=probe)
+        row(
+            f"{name}, {label}",
+            [{**r, **r["labels"][label]} for r in results],
+            probe=probe,
+            more=more,
+        )
         for label in labels
     ]
 
 
-def row(name: str, results: Sequence[Result], *, probe: bool) -> str:
+def row(name: str, results: Sequence[Result], *, probe: bool, more: Sequence[str] = ()) -> str:
     """A line of the table."""
     cells = [name, str(len(results))]
     cells += [percent([r["score"][rival] for r in results]) for rival in RIVALS]
     cells.append(spread(gains(results)))
     if probe:
         cells += [percent([r["probe"][rival] for r in results]) for rival in RIVALS]
+    for measure in more:
+        cells += measured([r["more"][measure] for r in results if measure in r.get("more", {})])
     cells.append(spread([r["effective_rank"] for r in results]))
     cells += [f"{results[0]['steps']}", f"{statistics.median(r['step_ms'] for r in results):.0f}"]
     cells.append(f"{statistics.median(r['seconds'] for r in results):.0f}")
     return "| " + " | ".join(cells) + " |"
 
 
-def header(*, probe: bool) -> list[str]:
+def measured(scores: Sequence[Result]) -> list[str]:
+    """Best rival, trained encoder and the gain of runs that have a measure's score."""
+    best = [score["rivals"][score["best"]] for score in scores]
+    trained = [score["trained"] for score in scores]
+    each = [mine - other for mine, other in zip(trained, best, strict=True)]
+    return [percent(best), percent(trained), percent(each)]
+
+
+def header(*, probe: bool, more: Sequence[str] = ()) -> list[str]:
     """The table's first two lines."""
     names = ["recipe", "seeds", *(f"k-NN {rival}" for rival in RIVALS), "gain over best rival"]
     names += [f"linear {rival}" for rival in RIVALS] if probe else []
+    for measure in more:
+        title = measure.replace("_", " ")
+        names += [f"{title} rival", f"{title} trained", f"{title} gain"]
     names += ["effective rank", "steps", "ms a step", "seconds a run"]
     return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
 
@@ -296,6 +325,7 @@ def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data", metavar="PATH", help="other data than the domain's samples")
     parser.add_argument("--label", nargs="+", default=[], metavar="TABLE", help="score by these")
     parser.add_argument("--probe", action="store_true", help="also fit linear probes")
+    parser.add_argument("--more", nargs="+", default=[], metavar="MEASURE", help="also by these")
     parser.add_argument("--fresh", action="store_true", help="forget the runs made before")
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table into a page")
     arguments = parser.parse_args(words)
@@ -307,7 +337,7 @@ def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     arguments = arguments_of()
-    lines = header(probe=arguments.probe)
+    lines = header(probe=arguments.probe, more=arguments.more)
     print(*lines, sep="\n", flush=True)
     worst = float("inf")
     chosen = arguments.domains or DOMAINS
@@ -318,7 +348,7 @@ def main() -> int:
                 results = table.results(recipe)
                 name = recipe if len(chosen) == 1 else f"{domain} {recipe}"
                 name += f" on {arguments.data}" if arguments.data else ""
-                made = rows(name, results, probe=arguments.probe)
+                made = rows(name, results, probe=arguments.probe, more=arguments.more)
                 lines += made
                 print(*made, sep="\n", flush=True)
                 worst = min(worst, statistics.mean(gains(results)))

@@ -2,12 +2,16 @@
 
 A measure is called as `function(run, domain, device, **options)`, in `evaluation.more` of a recipe
 or by `evaluate --more`; one that takes `path` can measure on other data than the run's own.
+What it finds may hold `words` for the verdict, and under `score` what `scored` makes: the verdict
+then begins with this measure.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,4 +59,26 @@ def measure_more(
     return {
         name: known.load(name)(run, domain, torch.device(device), **{**options, **where})
         for name, options in asked.items()
+    }
+
+
+def scored(
+    name: str, trained: Sequence[float], rivals: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
+    """A measure's `score`: means of the trained encoder and of each rival, and how far to trust them.
+
+    All sequences hold one number a repetition (seed, split), in the same order; more is better.
+    `noise` is two standard errors of the paired differences to the best rival; None for one
+    repetition, which cannot tell.
+    """
+    means = {rival: statistics.fmean(values) for rival, values in rivals.items()}
+    best = max(means, key=lambda rival: means[rival])
+    gains = [mine - other for mine, other in zip(trained, rivals[best], strict=True)]
+    spread = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else None
+    return {
+        "name": name,
+        "trained": statistics.fmean(trained),
+        "rivals": means,
+        "best": best,
+        "noise": None if spread is None else 2 * spread,
     }

@@ -18,6 +18,7 @@ from ssl_core.domain import Domain
 from ssl_core.errors import UserError
 from ssl_core.runs.finetuning import few_rows
 from ssl_core.runs.folder import Run
+from ssl_core.runs.measures import scored
 from ssl_core.runs.model import load_model
 from ssl_core.runs.parts import build_parts, split_data
 from ssl_medical.reader import VolumeReader
@@ -43,6 +44,7 @@ def few_label_dice(
     """Held-out Dice after training on `volumes` labelled scans, for each seed both ways.
 
     A seed chooses the scans, the head's start and the untrained encoder; everything else is equal.
+    Seeds count from the run's own, so that runs of several seeds also differ in their scans.
     Several numbers of `volumes` give a table, one row each. Data without segmentations has nothing
     to measure, and the words say so; `seeds` 0 measures nothing.
     """
@@ -60,6 +62,9 @@ def few_label_dice(
     comparison = _Comparison(run, domain, with_masks(split.train), heldout, settings)
     rows = [comparison.row(count, seeds) for count in counts]
     found: dict[str, Any] = dict(rows[0]) if isinstance(volumes, int) else {"rows": rows}
+    pretrained, scratch = (rows[0]["each"][rival] for rival in RIVALS)
+    name = f"Dice with {_scans(counts[0])}"
+    found["score"] = scored(name, pretrained, {"from scratch": scratch})
     return {**found, "seeds": seeds, "table": _table(rows), "words": _words(rows, seeds)}
 
 
@@ -75,8 +80,10 @@ class _Comparison:
 
     def row(self, volumes: int, seeds: int) -> dict[str, Any]:
         """Mean Dice of both with so many labelled scans, and each seed's."""
+        first = self.run.recipe.train.seed
         each = {
-            rival: [self.dice(rival, volumes, seed) for seed in range(seeds)] for rival in RIVALS
+            rival: [self.dice(rival, volumes, first + seed) for seed in range(seeds)]
+            for rival in RIVALS
         }
         means = {rival: statistics.mean(values) for rival, values in each.items()}
         return {"volumes": volumes, **means, "each": each}
@@ -127,11 +134,15 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
 
 
+def _scans(volumes: int) -> str:
+    return f"{volumes} labelled scan{'s' * (volumes > 1)}"
+
+
 def _words(rows: Sequence[Mapping[str, Any]], seeds: int) -> str:
     """Both means of every row."""
     found = "; ".join(
-        f"with {row['volumes']} labelled scan{'s' * (row['volumes'] > 1)} "
+        f"with {_scans(row['volumes'])} "
         f"{row['pretrained']:.3f} from this encoder, {row['scratch']:.3f} from scratch"
         for row in rows
     )
-    return f"Segmentation Dice {found} (mean of {seeds} seed{'s' * (seeds > 1)})."
+    return f"Dice {found} (mean of {seeds} seed{'s' * (seeds > 1)})."
