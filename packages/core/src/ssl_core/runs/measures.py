@@ -65,7 +65,7 @@ def measure_more(
 def scored(
     name: str, trained: Sequence[float], rivals: Mapping[str, Sequence[float]]
 ) -> dict[str, Any]:
-    """A measure's `score`: means of the trained encoder and of each rival, and how far to trust them.
+    """A measure's `score`: means of the trained encoder and of each rival, and their noise.
 
     All sequences hold one number a repetition (seed, split), in the same order; more is better.
     `noise` is two standard errors of the paired differences to the best rival; None for one
