@@ -52,3 +52,21 @@ def test_a_table_with_other_columns_is_not_mixed(tmp_path, learning):
     lines = [*learning.header(probe=False), learning.row("mae", [result(0.5)], probe=False)]
     with pytest.raises(SystemExit, match="other columns"):
         learning.merged(path, lines)
+
+
+def test_a_measure_adds_its_best_rival_the_trained_encoder_and_the_gain(learning):
+    score = {"rivals": {"raw": 0.1, "scratch": 0.3}, "best": "scratch", "trained": 0.45}
+    runs = [result(0.5) | {"more": {"dice": score}}, result(0.5) | {"more": {"dice": score}}]
+    head = learning.header(probe=False, more=["dice"])[0].split("|")
+    cells = learning.row("byol", runs, probe=False, more=["dice"]).split("|")
+    at = head.index(" dice rival ")
+    assert head[at + 1 : at + 3] == [" dice trained ", " dice gain "]
+    assert [c.strip() for c in cells[at : at + 3]] == ["30.0 ± 0.0", "45.0 ± 0.0", "15.0 ± 0.0"]
+    assert len(cells) == len(head)
+
+
+def test_a_run_without_the_measure_shows_a_dash(learning):
+    head = learning.header(probe=True, more=["dice"])[0].split("|")
+    cells = learning.row("byol", [result(0.5)], probe=True, more=["dice"]).split("|")
+    assert len(cells) == len(head)
+    assert cells[head.index(" dice gain ")].strip() == "-"

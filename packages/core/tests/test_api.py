@@ -21,6 +21,7 @@ from ssl_core.evaluation.projection import plane
 from ssl_core.recipe import Data
 from ssl_core.runs.exporting import timm_tensors
 from ssl_core.runs.folder import Run
+from ssl_core.runs.measures import scored
 from ssl_core.runs.parts import embedded_data, split_data
 from ssl_core.runs.summary import verdict
 from ssl_core.testing.vectors import VECTORS
@@ -323,3 +324,31 @@ def test_verdicts_claim_no_more_than_the_numbers() -> None:
     assert outcome(0.52, 0.5, 0.4).startswith("No clear gain")
     assert outcome(0.9, 0.5, 0.4, std=0.001).startswith("The representation collapsed")
     assert "non-finite" in outcome(None, 0.5, 0.4)
+
+
+def led(trained: list[float], scratch: list[float], *, std: float = 0.5) -> str:
+    measure = {"score": scored("Dice", trained, {"from scratch": scratch})}
+    rivals = {"trained": {"effective_rank": 9.0, "dim": 32.0, "feature_std": std}}
+    score = {"name": "knn_accuracy", "raw": 0.4, "untrained": 0.5, "trained": 0.52}
+    more = {"other": {"words": "Last."}, "dice": measure}
+    return verdict({"score": score, "queries": 400, "rivals": rivals, "more": more})
+
+
+def test_a_verdict_begins_with_what_the_run_was_asked_to_measure() -> None:
+    words = led([0.4, 0.5, 0.45], [0.3, 0.38, 0.34])
+    assert words.startswith("Training helped: Dice 0.450, 0.340 from scratch. In k-NN accuracy, no")
+    assert words.endswith("of 32 dimensions. Last.")
+    assert led([0.3, 0.4], [0.5, 0.61]).startswith("Training did not help: Dice")
+    assert led([0.4, 0.3], [0.3, 0.4]).startswith("No clear gain: Dice")
+    assert led([0.4], [0.3]).startswith("Dice 0.400, 0.300 from scratch. One repetition")
+    assert led([0.4, 0.5], [0.3, 0.4], std=0.0).startswith("The representation collapsed")
+
+
+def test_a_score_is_held_against_the_best_rival_repetition_by_repetition() -> None:
+    found = scored("F1", [0.5, 0.7, 0.6], {"a": [0.1, 0.1, 0.1], "b": [0.4, 0.5, 0.3]})
+    assert found["best"] == "b"
+    assert found["rivals"] == pytest.approx({"a": 0.1, "b": 0.4})
+    # Differences 0.1, 0.2, 0.3: deviation 0.1.
+    assert found["trained"] == pytest.approx(0.6)
+    assert found["noise"] == pytest.approx(2 * 0.1 / 3**0.5)
+    assert scored("F1", [0.5], {"a": [0.1]})["noise"] is None

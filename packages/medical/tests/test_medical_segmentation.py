@@ -195,7 +195,9 @@ def test_few_labels_are_compared_with_scratch(folder, tmp_path, monkeypatch) -> 
     )  # fmt: skip
     found = run.summary["more"]["few_label_dice"]
     assert len(found["each"]["scratch"]) == 1
-    assert "labelled scans" in run.summary["verdict"]
+    assert "labelled scans" in run.summary["verdict"].partition("k-NN")[0]
+    assert found["score"]["rivals"] == {"from scratch": found["scratch"]}
+    assert found["score"]["trained"] == found["pretrained"]
     several = ssl_medical.evaluate(
         run, more={"few_label_dice": {**options, "volumes": [1, 2], "steps": 1}}
     )["more"]["few_label_dice"]

@@ -53,7 +53,7 @@ class Domain(ABC):
     measures: Mapping[str, str] = {}
     """What `evaluation.more` of a recipe may ask for after training: name -> "module:function",
     called as `function(run, domain, device, **options)`. The found mapping goes into
-    `summary.json`, its `words` into the verdict."""
+    `summary.json`, its `words` into the verdict, which begins with those that have a `score`."""
     exporters: Mapping[str, str] = {}
     """Formats that `export` knows besides the core's: name -> "module:function", called with the
     loaded `Model` and the folder to write, which it returns."""

@@ -39,6 +39,27 @@ def scores(summary: Mapping[str, Any]) -> str:
     )
 
 
+def asked(more: Mapping[str, Mapping[str, Any]]) -> str:
+    """Bars of what the run was asked to measure beyond its own score, before that."""
+    return "".join(_asked(name, found["score"]) for name, found in more.items() if "score" in found)
+
+
+def _asked(key: str, score: Mapping[str, Any]) -> str:
+    named = {**score["rivals"], "trained encoder": score["trained"]}
+    values = {name: number(value) for name, value in named.items()}
+    rows = [(name, value, f"{value:.3f}") for name, value in values.items()]
+    finite = [value for value in values.values() if math.isfinite(value)]
+    full = 1.0 if max(finite, default=1.0) <= 1 else max(finite)
+    noise = score["noise"]
+    apart = "" if noise is None else f" Two standard errors of the difference: {noise:.3f}."
+    return section(
+        f"asked-{key}",
+        score["name"],
+        f'<div class="card">{bars(rows, full=full, mark=None)}'
+        f'<p class="note">Higher is better.{apart}</p></div>',
+    )
+
+
 def _facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     trained = summary["rivals"]["trained"]
     return [

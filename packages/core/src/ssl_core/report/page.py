@@ -12,7 +12,7 @@ from ssl_core.files import atomic_write
 from ssl_core.report.atlas import atlas
 from ssl_core.report.curves import training
 from ssl_core.report.document import document, section, table
-from ssl_core.report.outcome import duration, facts, measurements, scores, unreadable
+from ssl_core.report.outcome import asked, duration, facts, measurements, scores, unreadable
 from ssl_core.report.pictures import figure
 from ssl_core.report.style import asset
 from ssl_core.report.tuned import tuned
@@ -102,7 +102,11 @@ def _subtitle(run: Run, origin: Mapping[str, Any]) -> str:
 def _outcome(run: Run) -> list[str]:
     """Verdict and scores of a finished run."""
     verdict = f'<p class="verdict">{escape(run.summary["verdict"])}</p>'
-    return [section("verdict", "", verdict), scores(run.summary)]
+    return [
+        section("verdict", "", verdict),
+        asked(run.summary.get("more", {})),
+        scores(run.summary),
+    ]
 
 
 def _underway(run: Run, records: Sequence[Mapping[str, Any]]) -> str:

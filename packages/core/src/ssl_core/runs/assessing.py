@@ -73,8 +73,7 @@ def assess(
             for name, encoder in compared.encoders.items()
         }
     found["more"] = measure_more(run, domain, device, more or {}, path=path)
-    words = [each["words"] for each in found["more"].values() if "words" in each]
-    found["verdict"] = " ".join([verdict(found), *words])
+    found["verdict"] = verdict(found)
     write_json(run.path / "evaluation.json", found)
     return found
 

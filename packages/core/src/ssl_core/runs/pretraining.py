@@ -322,10 +322,7 @@ def _finish(
         "machine": machine(evaluator.device),
     }
     summary["more"] = measure_more(run, domain, evaluator.device, recipe.evaluation.more)
-    words = [found["words"] for found in summary["more"].values() if "words" in found]
-    if watched is not None:
-        words.insert(0, watched["words"])
-    summary["verdict"] = " ".join([verdict(summary), *words])
+    summary["verdict"] = verdict(summary, *([] if watched is None else [watched["words"]]))
     rows = evaluator.few(ROWS)
     if rows is not None:
         write_pictures(run, domain, parts, rows, seed=recipe.train.seed)

@@ -54,8 +54,30 @@ def compare(
     return out
 
 
-def verdict(summary: Mapping[str, Any]) -> str:
-    """What the numbers say, without claiming more than they show."""
+def verdict(summary: Mapping[str, Any], *first: str) -> str:
+    """What the numbers say, without claiming more than they show.
+
+    Collapse comes before everything. What the run was asked to measure with a `score`
+    (`measures.scored`) comes before k-NN, which is then said to be another matter; measures that
+    have only `words` come last. `first` goes between the two.
+    """
+    more = summary.get("more", {}).values()
+    led = [_told(found) for found in more if "score" in found]
+    rest = [found["words"] for found in more if "words" in found and "score" not in found]
+    if (alarm := _alarm(summary)) is not None:
+        return " ".join([alarm, *first, *led, *rest])
+    trained = summary["rivals"]["trained"]
+    name = summary["score"]["name"]
+    rank = f"Effective rank {trained['effective_rank']:.0f} of {trained['dim']:.0f} dimensions."
+    if name == RANK:
+        own = f"{rank} {_unscored()}" if not led else rank
+    else:
+        own = f"{_comparison(summary, led=bool(led))} {rank}"
+    return " ".join([*led, own, *first, *rest])
+
+
+def _alarm(summary: Mapping[str, Any]) -> str | None:
+    """What no score can make good."""
     trained = summary["rivals"]["trained"]
     if not math.isfinite(_number(summary["score"]["trained"])):
         return "The trained encoder gives non-finite features; lower the learning rate."
@@ -65,31 +87,50 @@ def verdict(summary: Mapping[str, Any]) -> str:
             f"{trained['feature_std']:.4f} of 1). Lower the learning rate or change the method's "
             "temperature, momentum or regulariser."
         )
-    name = summary["score"]["name"]
-    rank = f"Effective rank {trained['effective_rank']:.0f} of {trained['dim']:.0f} dimensions."
-    return f"{_comparison(summary)} {rank}" if name != RANK else f"{rank} {_unscored()}"
+    return None
 
 
-def _comparison(summary: Mapping[str, Any]) -> str:
+def _told(found: Mapping[str, Any]) -> str:
+    """A measure's words, after what they show: more than the noise of its repetitions, or not."""
+    score, words = found["score"], found.get("words")
+    best, noise = score["best"], score["noise"]
+    gain = score["trained"] - score["rivals"][best]
+    if words is None:
+        words = f"{score['name']} {score['trained']:.3f}, {score['rivals'][best]:.3f} {best}."
+    if noise is None:  # one repetition tells nothing of others
+        return f"{words} One repetition does not show how far that would hold."
+    if abs(gain) <= noise:
+        return f"No clear gain: {words} The difference is within the noise (±{noise:.3f})."
+    return f"{'Training helped' if gain > 0 else 'Training did not help'}: {words}"
+
+
+def _comparison(summary: Mapping[str, Any], *, led: bool = False) -> str:
+    """k-NN or view retrieval against the better rival; `led` where another score came before."""
     score, n = summary["score"], summary["queries"]
     raw, untrained, trained = (_number(score[key]) for key in ("raw", "untrained", "trained"))
     first = "the encoder at its start" if "start" in summary else "the untrained encoder"
     best, name = max((raw, "raw input"), (untrained, first))
-    words = f"{SCORE_WORDS[score['name']]} {percent(trained)}"
+    name_of_score = SCORE_WORDS[score["name"]]
+    before = f"In {name_of_score}, " if led else ""
+    words = percent(trained) if led else f"{name_of_score} {percent(trained)}"
+
+    def opened(text: str) -> str:
+        return before + text[0].lower() + text[1:] if led else text
+
     state = "at the start" if "start" in summary else "untrained"
     against = f"{percent(untrained)} {state} and {percent(raw)} for raw input ({n} held out)."
     # Two standard errors of the difference of two proportions on n records.
     noise = 2 * math.sqrt((trained * (1 - trained) + best * (1 - best)) / max(1, n))
     if abs(trained - best) <= noise:
         return (
-            f"No clear gain: {words} against {against} The difference to {name} is within what "
-            f"{n} records can show (±{100 * noise:.1f} points); train longer or hold out more."
+            f"{opened('No clear gain')}: {words} against {against} The difference to {name} is "
+            f"within what {n} records can show (±{100 * noise:.1f} points); train longer or hold "
+            "out more."
         )
     if trained > best:
-        return f"Training helped: {words} against {against}"
-    return (
-        f"Training did not help: {words} against {against} {name[0].upper()}{name[1:]} is better."
-    )
+        return f"{opened('Training helped')}: {words} against {against}"
+    better = f"{name[0].upper()}{name[1:]} is better."
+    return f"{opened('Training did not help')}: {words} against {against} {better}"
 
 
 def _unscored() -> str:
