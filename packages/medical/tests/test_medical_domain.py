@@ -2,6 +2,7 @@
 
 import csv
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from ssl_medical import samples
 from ssl_medical.domain import MEDICAL
 from ssl_medical.files.open import read_volume
 from ssl_medical.picture import fullest, labelled
+from ssl_medical.sources import open_volumes
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,25 @@ def test_folders_without_scans_are_refused(tmp_path) -> None:
         MEDICAL.open(Data(path=str(tmp_path)))
     with pytest.raises(UserError, match=r"holds no \.dcm"):
         MEDICAL.open(Data(path=str(tmp_path), format="dicom"))
+
+
+def test_series_beside_files_are_scans_not_slices(tmp_path) -> None:
+    """A folder of both once gave a scan of one slice for every DICOM file, without a word."""
+    phantom = samples.draw(0, 0, 0)
+    affine = np.diag([*samples.SPACING, 1.0])
+    for name in ("one", "two"):
+        series = tmp_path / "mixed" / name
+        samples.write_series(series, phantom.data, affine, tags={"PatientID": "same"})
+    image = nibabel.Nifti1Image(phantom.data, affine)
+    nibabel.save(image, tmp_path / "mixed" / "three.nii.gz")
+    source = open_volumes(str(tmp_path / "mixed"))
+    assert [source[i].key for i in range(len(source))] == ["one", "three.nii.gz", "two"]
+    groups = [source[i].meta["group"] for i in range(3)]
+    assert groups[0] == groups[2] != groups[1]
+    assert read_volume(source[0].payload).data.shape == (1, *samples.SIDES)
+    nibabel.save(image, tmp_path / "mixed" / "one" / "four.nii.gz")
+    with pytest.raises(UserError, match=r"beside four.nii.gz; move"):
+        open_volumes(str(tmp_path / "mixed" / "one"))
 
 
 def test_organs_have_no_brightness_of_their_own() -> None:

@@ -181,7 +181,10 @@ def other(number, dataset) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda number, _: number not in (3, 4), "2 slices are missing"),
+        (
+            lambda number, _: number not in (3, 4),
+            "2 slices are missing, the first after slice 3 of",
+        ),
         (moved, "slice distances vary"),
         (turned, "differ in orientation"),
         (doubled, "same position"),

@@ -21,20 +21,23 @@ from ssl_medical.files.open import SUFFIXES
 
 TABLE = "volumes.csv"
 """A manifest of this name inside a folder is read in its place."""
+_SLICES = (".dcm", ".ima")
 
 
 def open_volumes(path: str, *, format: str = "auto", limit: int | None = None) -> Source:
     """The source at `path`: all of `ssl_core.data.open_source`, and `format` "dicom".
 
-    In "dicom" every folder that holds slices is one scan; "auto" takes it for a folder with slices
-    and no other scans. A manifest's column `patient` keeps a patient's scans on one side of the
+    In "dicom" every folder that holds slices is one scan; so it is in "auto", beside scans that are
+    files. A manifest's column `patient` keeps a patient's scans on one side of the
     split; in DICOM folders the patient is a hash of the header's.
     """
     text = os.path.expanduser(path)
     if format == "auto" and os.path.isfile(os.path.join(text, TABLE)):
         text = os.path.join(text, TABLE)
-    if format == "dicom" or (format == "auto" and _only_slices(text)):
+    if format == "dicom":
         return limited(dicom_folders(Path(text)), limit)
+    if format == "auto" and (files := _beside_slices(text)) is not None:
+        return limited(dicom_folders(Path(text), files), limit)
     source: Source = open_source(text, suffixes=SUFFIXES, format=format, limit=limit)
     return _by_patient(source)
 
@@ -48,24 +51,39 @@ def _by_patient(source: Source) -> Source:
     return source
 
 
-def _only_slices(path: str) -> bool:
+def _beside_slices(path: str) -> list[str] | None:
+    """Scans in a folder that are files of their own; None for a folder without slices."""
     if not os.path.isdir(path):
-        return False
+        return None
     names = list_folder(path, (*SUFFIXES, ".ima", ".tar")).names
-    return bool(names) and all(name.lower().endswith((".dcm", ".ima")) for name in names)
+    files = [name for name in names if not name.lower().endswith(_SLICES)]
+    if len(files) == len(names) or any(name.lower().endswith(".tar") for name in files):
+        return None
+    return files
 
 
-def dicom_folders(root: Path) -> FileSource:
-    """Every folder below `root` that holds slices, as one scan; classes as for files."""
+def dicom_folders(root: Path, files: Sequence[str] = ()) -> FileSource:
+    """Every folder below `root` that holds slices, as one scan, and `files`; classes as for files.
+
+    A file tells no patient: each is a patient of its own.
+    """
     if not root.is_dir():
         raise UserError(f"data: {root} is not a folder; format 'dicom' reads folders of slices")
-    slices = list_folder(os.fspath(root), (".dcm", ".ima")).names
-    names = sorted({str(PurePosixPath(name).parent) for name in slices})
+    slices = list_folder(os.fspath(root), _SLICES).names
+    folders = {str(PurePosixPath(name).parent) for name in slices}
+    if files and "." in folders:
+        raise UserError(
+            f"data: {root} holds DICOM slices beside {files[0]}; move the slices of each series "
+            "into a folder of their own"
+        )
+    names = sorted({*folders, *files})
     if not names:
         raise UserError(f"data: {root} holds no .dcm file; rename the slices to end in .dcm")
     if names == ["."]:
         return FileSource(root.resolve().parent, [root.resolve().name])
     labels, classes, splits = from_paths(names)
     meta: dict[str, Sequence[Any] | np.ndarray] = {} if splits is None else {"split": splits}
-    meta["group"] = [patient_group(os.path.join(root, name)) for name in names]
+    meta["group"] = [
+        patient_group(os.path.join(root, name)) if name in folders else name for name in names
+    ]
     return FileSource(root, names, labels=labels, classes=classes, meta=meta)  # type: ignore[arg-type]

@@ -131,7 +131,10 @@ def _step(headers: Sequence[_Header]) -> float:
     if off.any():
         times = gaps[off] / usual
         if np.allclose(times, times.round(), atol=2 * _TOLERANCE):
-            raise CorruptSample(f"{int((times.round() - 1).sum())} slices are missing")
+            count = int((times.round() - 1).sum())
+            words = "1 slice is" if count == 1 else f"{count} slices are"
+            first = int(np.flatnonzero(off)[0]) + 1
+            raise CorruptSample(f"{words} missing, the first after slice {first} of {len(headers)}")
         raise CorruptSample(f"slice distances vary from {gaps.min():g} to {gaps.max():g} mm")
     return usual
 
