@@ -69,6 +69,14 @@ def test_what_nobody_can_run_is_passed_over(bench, line, reason):
     assert reason in bench.passed_over(bench.folder, program, arguments, launcher)
 
 
+def test_questions_about_nodes_get_a_run_on_nodes(bench):
+    base = bench.folder / "base" / "ssl-graphnodes"
+    base.mkdir(parents=True)
+    (base / "summary.json").write_text("{}")
+    words = shortened(bench, "ssl-graph evaluate RUN --more nodes")
+    assert words[1] == str(bench.folder / "runs" / "own-graphnodes")
+
+
 def test_what_is_there_is_run(bench):
     (bench.folder / "photos").mkdir()
     line = "torchrun --nproc-per-node 8 -m ssl_vision pretrain --data photos/"

@@ -29,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 STEPS, BATCH, COUNT, PATIENCE = 4, 16, 120, 900
 EXTRAS = {"ssl_core": "[onnx,figures,table]", "ssl_vision": "[onnx,transformers]"}
 COPIES = ("labelled", "spring", "summer", "scans", "videos", "sounds", "documents", "graphs")
+# Questions about the nodes of one network, which a run on many graphs cannot answer.
+NODES = {"nodes", "clusters", "links"}
 # Names that a snippet takes from its reader, as README's loss does.
 PRELUDE = "import torch\nz0, z1 = torch.randn(2, 64, 32)\n"
 
@@ -136,7 +138,11 @@ class Bench:
             if "photos" not in written:
                 shutil.copytree(photos, home / "photos")
                 write_tables(home / "photos", home)
-            made = any("--out" in words and "runs/photos" in words for _, words, _ in lines)
+            made = any(
+                pair == ("--out", "runs/photos")
+                for _, words, _ in lines
+                for pair in itertools.pairwise(words)
+            )
             if not made and re.search(r'(?<!--out )(?<!out=")\bruns/photos\b', text):
                 shutil.copytree(self.base("ssl-vision"), home / "runs" / "photos")
             for name in COPIES:
@@ -159,6 +165,8 @@ class Bench:
             return "needs a scheduler"
         if any(re.match(r"my\w*[.:/]|my_\w+|hf:|https://host/", word) for word in arguments):
             return "names what is the reader's own"
+        if "RECIPE" in arguments:
+            return "stands for any recipe"
         for flag, value in itertools.pairwise(arguments):
             if flag == "--data" and not known(home, value):
                 return f"no {value} here"
@@ -170,7 +178,8 @@ class Bench:
 
     def shortened(self, home: Path, program: str, arguments: Sequence[str]) -> list[str]:
         """The same command with few steps, few samples, and runs in the place of RUN."""
-        words = [self.own(home, program, word) for word in arguments]
+        kind = "nodes" if NODES & set(arguments) else ""
+        words = [self.own(home, program, word, kind) for word in arguments]
         name = words[0] if words else ""
         if "--help" in words:
             return words
@@ -185,21 +194,22 @@ class Bench:
         words = [re.sub(r"^(train\.accumulate)=.*", r"\1=2", word) for word in words]
         return [re.sub(r"^(train\.steps)=.*", rf"\1={STEPS}", word) for word in words]
 
-    def own(self, home: Path, program: str, word: str) -> str:
+    def own(self, home: Path, program: str, word: str, kind: str = "") -> str:
         """What a word in capitals stands for: a run of this domain, or a new folder."""
         if re.fullmatch(r"RUN(_OR_FILE)?\d?", word):
-            run = home / "runs" / f"own-{program[4:]}{word[-1] if word[-1].isdigit() else ''}"
+            number = word[-1] if word[-1].isdigit() else ""
+            run = home / "runs" / f"own-{program[4:]}{kind}{number}"
             if not run.exists():
-                shutil.copytree(self.base(program), run)
+                shutil.copytree(self.base(program, kind), run)
             return str(run)
         return "new" if word in ("DIR", "FOLDER", "OUT") else word.replace("DIR/", "new/")
 
-    def base(self, program: str) -> Path:
-        """A short run of a program on its samples, trained once."""
-        target = self.folder / "base" / program
+    def base(self, program: str, kind: str = "") -> Path:
+        """A short run of a program, trained once: on its samples, or on the nodes of a network."""
+        target = self.folder / "base" / f"{program}{kind}"
         if not (target / "summary.json").is_file():
-            data = str(self.samples(program[4:]))
-            words = ["pretrain", "--data", data, "--steps", str(STEPS), "--out", str(target)]
+            data = ["--recipe", "grace"] if kind else ["--data", str(self.samples(program[4:]))]
+            words = ["pretrain", *data, "--steps", str(STEPS), "--out", str(target)]
             problem = self.run(self.folder, program, words, "")
             if problem:
                 sys.exit(f"{program} {shlex.join(words)}\n{problem}")

@@ -161,6 +161,7 @@ def reader_of(source, length=8):
 
 
 def test_captions_are_drawn_in_training_and_fixed_in_evaluation(tmp_path):
+    pytest.importorskip("tokenizers")
     source = records(["one thing", "", "another thing"], "only this", None, *CORPUS)
     assert captions_of(source[0], "caption") == ["one thing", "another thing"]
     reader = reader_of(source)
@@ -185,6 +186,7 @@ def test_captions_are_drawn_in_training_and_fixed_in_evaluation(tmp_path):
 
 
 def test_ids_are_cut_padded_and_end_in_a_token_of_their_own():
+    pytest.importorskip("tokenizers")
     reader = reader_of(records(*CORPUS), length=5)
     long, short = reader.encode("a small light seven a small dark one"), reader.encode("a")
     assert (long[0], long[-1]) == (reader.special.cls, reader.special.sep)
