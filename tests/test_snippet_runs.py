@@ -103,9 +103,11 @@ def test_python_of_a_page_takes_few_steps_and_says_where_it_fails(bench, monkeyp
     bench.programs.mkdir(parents=True)
     os.symlink(sys.executable, bench.programs / "python")
     monkeypatch.setattr(snippet_runs, "PRELUDE", "")
-    blocks = ["run = x.pretrain(data=1)", "x.adapt(steps=2000)"]
+    blocks = ["run = x.pretrain(data=1)", "x.pretrain(y(), steps=9)", "x.adapt(steps=2000)"]
     problem = bench.python(bench.folder, blocks)
     assert "NameError" in problem
     text = (bench.folder / "page.py").read_text()
-    assert text == "run = x.pretrain(steps=4, data=1)\n\nx.adapt(steps=4)"
+    assert (
+        text == "run = x.pretrain(steps=4, data=1)\n\nx.pretrain(y(), steps=4)\n\nx.adapt(steps=4)"
+    )
     assert bench.python(bench.folder, ["assert True"]) is None

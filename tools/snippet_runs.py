@@ -252,7 +252,8 @@ class Bench:
     def python(self, home: Path, blocks: Sequence[str]) -> str | None:
         """A page's Python as one program, from top to bottom."""
         text = re.sub(r"\bsteps=\d+", f"steps={STEPS}", PRELUDE + "\n\n".join(blocks))
-        text = re.sub(r"\.pretrain\((?![^)]*\bsteps=)", f".pretrain(steps={STEPS}, ", text)
+        unsaid = r"\.pretrain\((?![^)]*\bsteps=)(?!.*\bsteps=)"
+        text = re.sub(unsaid, f".pretrain(steps={STEPS}, ", text)
         (home / "page.py").write_text(text)
         return self.finished(home, [str(self.programs / "python"), "page.py"])
 
