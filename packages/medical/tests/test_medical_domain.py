@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import ssl_medical
 from ssl_core.data import split_holdout
 from ssl_core.errors import UserError
 from ssl_core.recipe import Data
@@ -122,3 +123,10 @@ def test_pictures_hang_the_planes_upright() -> None:
     assert not (picture[7, 12] == picture[7, 12, 0]).all(), "hidden voxels have a colour"
     assert MEDICAL.draw([data], spec) == []
     assert MEDICAL.draw(torch.zeros(2, 1, 5, 7), spec)[0].shape == (7, 5, 3)
+
+
+def test_a_recipe_of_one_view_has_no_contrast_between_views() -> None:
+    """Recipes stand on the default, whose method has the same name and a contrast."""
+    recipe = ssl_medical.build_recipe("relative_position").model_dump()
+    assert recipe["views"]["views"] == 1
+    assert recipe["method"]["contrast"] == 0
