@@ -11,12 +11,17 @@ Not twice differentiable. The gradient assumes that all replicas scale their los
 With `bf16` products are of embeddings rounded to bfloat16 (a CPU's kernels round the products as
 well); everything else stays as it is. A similarity s then errs by up to 2^-7 s, a mass and the
 gradient by that share of themselves.
+
+With `SSL_TRITON=1` in the environment the symmetric form runs as two kernels on CUDA, where they
+can take it (`triton_partition.py`); nobody has timed them yet.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -99,26 +104,17 @@ class _SelfPartition(torch.autograd.Function):
     ) -> Tensor:
         z = z.contiguous()
         everyone, first = _everyone(z, gather)
-        half = z.shape[0] * (z.shape[0] + 1) // 2
-        entries = half + z.shape[0] * (everyone.shape[0] - z.shape[0])
-        scratch = _Scratch(z, largest, multiple=group, entries=entries)
-        x, y = (_rounded(z), _rounded(everyone)) if bf16 else (z, everyone)
-        mass = z.new_zeros(z.shape[0])
-        for rows, columns, mirrored, p in scratch.tiles(x, y, first, group):
-            mass[rows] += p.sum(1)
-            if mirrored:
-                mass[_back(columns, first)] += p.sum(0)
-        total = (weights * (largest + mass.log())).sum()
+        kernels = _kernels(z, bf16)
+        if kernels is not None:
+            visits = kernels.Visits(z, everyone, first, group, largest)
+        else:
+            visits = _SelfTiles(z, everyone, first, group, largest, bf16)
+        mass: Tensor = visits.masses()
+        total: Tensor = (weights * (largest + mass.log())).sum()
         if not ctx.needs_input_grad[0]:
             return total
         share = weights / mass  # [R]
-        shares = gather_rows(share) if gather else share  # [N]
-        grad = torch.zeros_like(z)
-        for rows, columns, mirrored, p in scratch.tiles(x, y, first, group):
-            g = p.mul_(scratch.outer(share[rows], shares[columns]))
-            _add_product(grad[rows], g, y[columns])
-            if mirrored:
-                _add_product(grad[_back(columns, first)], g.T, x[rows])
+        grad = visits.gradient(share, gather_rows(share) if gather else share)
         ctx.save_for_backward(grad)
         return total
 
@@ -127,6 +123,53 @@ class _SelfPartition(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = ctx.saved_tensors
         return grad * upstream[0], None, None, None, None, None
+
+
+class _SelfTiles:
+    """The two visits of `_SelfPartition` by tiles."""
+
+    def __init__(
+        self, z: Tensor, everyone: Tensor, first: int, group: int, largest: float, bf16: bool
+    ) -> None:
+        half = z.shape[0] * (z.shape[0] + 1) // 2
+        entries = half + z.shape[0] * (everyone.shape[0] - z.shape[0])
+        self.z, self.first, self.group = z, first, group
+        self.scratch = _Scratch(z, largest, multiple=group, entries=entries)
+        self.x, self.y = (_rounded(z), _rounded(everyone)) if bf16 else (z, everyone)
+
+    def _tiles(self) -> Iterator[tuple[slice, slice, bool, Tensor]]:
+        return self.scratch.tiles(self.x, self.y, self.first, self.group)
+
+    def masses(self) -> Tensor:
+        """sum_j exp(z_i . y_j - largest) over rows j outside of i's group, `[R]`."""
+        mass = self.z.new_zeros(self.z.shape[0])
+        for rows, columns, mirrored, p in self._tiles():
+            mass[rows] += p.sum(1)
+            if mirrored:
+                mass[_back(columns, self.first)] += p.sum(0)
+        return mass
+
+    def gradient(self, share: Tensor, shares: Tensor) -> Tensor:
+        """sum_j (share_i + shares_j) exp(z_i . y_j - largest) y_j over the same j, `[R, D]`."""
+        grad = torch.zeros_like(self.z)
+        for rows, columns, mirrored, p in self._tiles():
+            g = p.mul_(self.scratch.outer(share[rows], shares[columns]))
+            _add_product(grad[rows], g, self.y[columns])
+            if mirrored:
+                _add_product(grad[_back(columns, self.first)], g.T, self.x[rows])
+        return grad
+
+
+def _kernels(z: Tensor, bf16: bool) -> ModuleType | None:
+    """The kernels, where they are asked for and can take these rows."""
+    # Neither fake tensors, by which runs are planned, nor a traced graph can launch them.
+    if os.environ.get("SSL_TRITON") != "1" or type(z) is not Tensor:
+        return None
+    if torch.compiler.is_compiling():
+        return None
+    from ssl_core.objectives import triton_partition
+
+    return triton_partition if triton_partition.takes(z, bf16) else None
 
 
 class _PairPartition(torch.autograd.Function):
