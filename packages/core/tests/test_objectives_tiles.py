@@ -13,7 +13,7 @@ from ssl_core.objectives.tiles import KEPT, TILE, fits, pair_partition, self_par
 SIZES = [(1, 1), (2, 3), (4, 2), (5, 7), (64, 64)]
 
 
-@pytest.mark.parametrize("kept", [0, 1000])
+@pytest.mark.parametrize("kept", [0, 30, 1000])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("group", [1, 2, 3])
 def test_self_partition_is_its_definition(size, group, kept, monkeypatch):
@@ -29,7 +29,7 @@ def test_self_partition_is_its_definition(size, group, kept, monkeypatch):
     assert_gradients(got, [z], list(torch.autograd.grad(want, [z])))
 
 
-@pytest.mark.parametrize("kept", [0, 1000])
+@pytest.mark.parametrize("kept", [0, 30, 1000])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_pair_partition_is_its_definition(size, decoupled, kept, monkeypatch):

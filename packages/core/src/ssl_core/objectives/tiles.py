@@ -33,10 +33,11 @@ from ssl_core.distributed import gather as gather_rows
 from ssl_core.distributed import rank, world_size
 from ssl_core.objectives.precision import LOG2_E
 
-TILE = {"cpu": (512, 512)}
-"""Rows and columns of a tile: with its scratch 2 MiB of float32; elsewhere 256 MiB."""
+TILE = {"cpu": (256, 512)}
+"""Rows and columns of a tile: with its scratch 1 MiB of float32; elsewhere 256 MiB. Tiles on the
+diagonal are square and made whole, so low ones waste little of a small batch's products."""
 KEPT = {"cpu": 2**22}
-"""Up to so many entries (16 MiB of float32) the first visit's tiles are kept for the second."""
+"""So many entries (16 MiB of float32) of the first visit's tiles are kept for the second."""
 
 
 def fits(temperature: float | Tensor, dtype: torch.dtype) -> float | None:
@@ -250,8 +251,8 @@ def _back(columns: slice, first: int) -> slice:
 class _Scratch:
     """Buffers of a tile's size, used again and again: fresh pages cost more than sums.
 
-    No product exceeds `largest`. `entries` is how many a visit makes; few enough are kept in one
-    pool for the second visit.
+    No product exceeds `largest`. `entries` is how many a visit makes; the first ones are kept for
+    the second visit, all others made again.
     """
 
     def __init__(self, like: Tensor, largest: float, *, multiple: int, entries: int) -> None:
@@ -261,9 +262,9 @@ class _Scratch:
         self.height = max(1, rows // multiple) * multiple
         self.width = max(1, columns // multiple) * multiple
         largest = self.height * max(self.height, self.width)  # tiles on the diagonal are square
-        self.keep = entries <= KEPT.get(like.device.type, 2**28)
+        self.room = KEPT.get(like.device.type, 2**28)
         self.kept: dict[tuple[int, int], Tensor] = {}
-        self.products = None if self.keep else like.new_empty(largest)
+        self.products = None if entries <= self.room else like.new_empty(largest)
         self.weights = like.new_empty(min(largest, like.shape[0] * max(like.shape[0], self.width)))
 
     def tiles(
@@ -312,15 +313,18 @@ class _Scratch:
         place = rows.start, columns.start
         if place in self.kept:
             return self.kept[place]
-        p = None if self.products is None else self._shaped(self.products, rows, columns)
+        size = (rows.stop - rows.start) * (columns.stop - columns.start)
+        buffer = None if size <= self.room else self.products
+        p = None if buffer is None else self._shaped(buffer, rows, columns)
         if a.dtype == self.shift.dtype:
             b = everyone[columns].T
             p = torch.addmm(self.shift, a[rows], b, alpha=LOG2_E, out=p)
         else:
             made = _product(a[rows], everyone[columns].T)
             p = torch.add(self.shift, made, alpha=LOG2_E, out=p)
-        if self.keep:
+        if buffer is None:
             self.kept[place] = p
+            self.room -= size
         p.exp2_()
         low = max(rows.start + first, columns.start)
         high = min(rows.stop + first, columns.stop)
