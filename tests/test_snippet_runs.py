@@ -31,7 +31,7 @@ def shortened(bench, line):
         ("ssl-text evaluate RUNS --more finetune", "--set finetune.steps=4"),
         ("ssl-graph pretrain --dry-run", "pretrain --dry-run"),
         ("ssl-graph pretrain --steps 4000 --batch-size 4096", "--steps 4 --batch-size 16"),
-        ("ssl-graph samples graphs/ --count 1200", "--count 120"),
+        ("ssl-graph samples graphs/ --count 1200", "--count 480"),
         (
             "uv run ssl-text pretrain --set train.accumulate=16",
             "train.accumulate=2 --steps 4 --batch-size 16",
