@@ -77,6 +77,15 @@ def test_questions_about_nodes_get_a_run_on_nodes(bench):
     assert words[1] == str(bench.folder / "runs" / "own-graphnodes")
 
 
+def test_python_that_reads_what_nobody_has_made_is_told_apart(bench):
+    bench.folder.mkdir(exist_ok=True)
+    (bench.folder / "there").mkdir()
+    assert snippet_runs.absent(bench.folder, 'x.load("runs/mine")') == "runs/mine"
+    assert snippet_runs.absent(bench.folder, 'x.pretrain(data="sounds/")') == "sounds/"
+    made = 'x.pretrain(data="there/", out="runs/new")\nx.load("runs/new")'
+    assert snippet_runs.absent(bench.folder, made) is None
+
+
 def test_what_is_there_is_run(bench):
     (bench.folder / "photos").mkdir()
     line = "torchrun --nproc-per-node 8 -m ssl_vision pretrain --data photos/"
@@ -103,11 +112,18 @@ def test_python_of_a_page_takes_few_steps_and_says_where_it_fails(bench, monkeyp
     bench.programs.mkdir(parents=True)
     os.symlink(sys.executable, bench.programs / "python")
     monkeypatch.setattr(snippet_runs, "PRELUDE", "")
-    blocks = ["run = x.pretrain(data=1)", "x.pretrain(y(), steps=9)", "x.adapt(steps=2000)"]
+    blocks = [
+        "run = x.pretrain(data=1)",
+        "x.pretrain(y(), steps=9)",
+        'x.pretrain("mae", data=1)',
+        "x.adapt(steps=2000)",
+    ]
     problem = bench.python(bench.folder, blocks)
     assert "NameError" in problem
-    text = (bench.folder / "page.py").read_text()
-    assert (
-        text == "run = x.pretrain(steps=4, data=1)\n\nx.pretrain(y(), steps=4)\n\nx.adapt(steps=4)"
-    )
+    assert (bench.folder / "page.py").read_text().split("\n\n") == [
+        "run = x.pretrain(steps=4, data=1)",
+        "x.pretrain(y(), steps=4)",
+        'x.pretrain("mae", steps=4, data=1)',
+        "x.adapt(steps=4)",
+    ]
     assert bench.python(bench.folder, ["assert True"]) is None

@@ -122,7 +122,9 @@ class Bench:
             words = self.shortened(home, program, arguments)
             note(found, line, began, self.run(home, program, words, launcher))
         python = [block.code for block in blocks if block.language == "python"]
-        if python:
+        if python and (missing := absent(home, "\n".join(python))):
+            found.passed_over.append(f"its Python (no {missing} here)")
+        elif python:
             found.ran += len(python)
             note(found, "its Python", began, self.python(home, python))
         found.seconds = time.perf_counter() - began
@@ -256,8 +258,8 @@ class Bench:
     def python(self, home: Path, blocks: Sequence[str]) -> str | None:
         """A page's Python as one program, from top to bottom."""
         text = re.sub(r"\bsteps=\d+", f"steps={STEPS}", PRELUDE + "\n\n".join(blocks))
-        unsaid = r"\.pretrain\((?![^)]*\bsteps=)(?!.*\bsteps=)"
-        text = re.sub(unsaid, f".pretrain(steps={STEPS}, ", text)
+        unsaid = r'\.pretrain\((?![^)]*\bsteps=)(?!.*\bsteps=)("\w+"(?:, )?)?'
+        text = re.sub(unsaid, rf".pretrain(\1steps={STEPS}, ", text)
         (home / "page.py").write_text(text)
         return self.finished(home, [str(self.programs / "python"), "page.py"])
 
@@ -290,6 +292,13 @@ def commands(code: str) -> Iterator[Command]:
 def known(home: Path, value: str) -> bool:
     """Whether data of that name is there, or will be: a word in capitals, a made-up network."""
     return "*" in value or ":" in value or (home / value).exists() or value.startswith("DIR")
+
+
+def absent(home: Path, code: str) -> str | None:
+    """The first folder or run that Python reads, and neither it nor the page has made."""
+    made = set(re.findall(r'out="([^"]+)"', code))
+    read = re.findall(r'(?:\bdata=|load\()"([^"]+[/\w])"', code)
+    return next((name for name in read if name not in made and not known(home, name)), None)
 
 
 def write_tables(photos: Path, home: Path) -> None:
