@@ -122,7 +122,9 @@ class PyAVVideo:
 
 def _upright(frame: Any) -> np.ndarray:
     """RGB pixels, turned as the file's display matrix says (counter-clockwise degrees)."""
-    pixels: np.ndarray = frame.to_ndarray(format="rgb24")
+    # Left to itself FFmpeg starts a thread a core for every frame's conversion, and lets them go:
+    # ten times the cost of the conversion, for the same pixels.
+    pixels: np.ndarray = frame.to_ndarray(format="rgb24", threads=1)
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
