@@ -42,7 +42,6 @@ def test_cases_are_measured(bench, capsys):
         }
         assert found["samples a second"] * found["ms a step"] == pytest.approx(8000, rel=1e-2)
         assert min(found["MFU %"], found["views %"]) > 0
-        assert found["memory MiB"] >= 0  # a process that has worked before has some to use again
 
 
 def test_the_published_size_is_what_runs_without_tiny(bench, tmp_path):
