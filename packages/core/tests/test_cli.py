@@ -304,6 +304,21 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(("world", "torn_down"), [("1", True), ("2", False)])
+def test_a_launched_process_leaves_without_teardown(world: str, torn_down: bool) -> None:
+    code = (
+        "import atexit; atexit.register(print, 'torn down')\n"
+        f"from ssl_core.cli import command_line; command_line({SPEC!r}, name='vectors')()"
+    )
+    env = {**os.environ, "WORLD_SIZE": world}
+    for words, status in (["list", "methods"], 0), (["nonsense"], 2):
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=env)
+        assert done.returncode == status
+        assert ("torn down" in done.stdout) is torn_down
+        assert "simclr" in done.stdout or "nonsense" in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_saves_says_how_to_go_on_and_exits_143(tmp_path: Path, number: int) -> None:
     out = tmp_path / "run"

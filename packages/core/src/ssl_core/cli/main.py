@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -89,6 +91,18 @@ def _meaning(error: BaseException) -> tuple[int, str]:
     return 1, f"error: {type(error).__name__}: {error}"
 
 
+def _leave(done: SystemExit) -> None:
+    """Ends a launcher's process, whose work is done and saved, without Python's teardown.
+
+    Threads of gloo may hold the last reference to a tensor, and dropping it while the interpreter
+    is torn down aborts the process (pytorch/pytorch#179291): the launcher would start all again.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a reader that is gone, a closed stream
+            stream.flush()
+    os._exit(done.code if isinstance(done.code, int) else 0)
+
+
 def command_line(domain: str, *, name: str) -> Callable[..., None]:
     """The entry point `ssl-<name>` of a domain given as "module:OBJECT".
 
@@ -110,7 +124,12 @@ def command_line(domain: str, *, name: str) -> Callable[..., None]:
         group.add_command(command)
 
     def main(args: Sequence[str] | None = None) -> None:
-        group.main(args, program)
+        try:
+            group.main(args, program)
+        except SystemExit as done:
+            if args is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                _leave(done)
+            raise
 
     main.commands = group  # type: ignore[attr-defined]
     return main
