@@ -107,3 +107,14 @@ def test_hidden_content_changes_no_logit_and_the_encoder_never_trains_the_tokeni
 def test_any_number_of_axes(sides: tuple[int, ...], mask: str) -> None:
     method = tiny(sides, mask=mask, mask_ratio=0.5, mask_block=1)
     method([View(images(*sides, rows=2), keys(2))]).total.backward()
+
+
+def test_normalised_patches_have_codes_without_level_and_contrast() -> None:
+    x = images(24, 24)
+    for normalised, equal in ((True, True), (False, False)):
+        method = tiny(norm_pixels=normalised, levels=(8, 8, 8))
+        tokens = [method.encoder.tokenize(data) for data in (x, 3 * x + 1.5)]
+        first, second = (method._codes(t, None) for t in tokens)
+        assert ((first == second).float().mean() > 0.99) == equal
+        values = method.encode([View(x, keys(4))])[0][1]
+        assert (values.mean(-1).abs().max() < 1e-5) == equal

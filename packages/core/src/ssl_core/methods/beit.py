@@ -5,7 +5,9 @@
 Rectangles hide int(N ratio) patches, which show a learned vector. The paper's codes come from
 DALL-E's frozen image tokenizer, trained on 250 million pictures; here a small tokenizer of single
 tokens learns beside the encoder (second term, which the encoder's gradient never meets), so that
-any domain has one. Codes used evenly and guessed blindly cost log(codes).
+any domain has one. Codes used evenly and guessed blindly cost log(codes). With `norm_pixels` the
+tokenizer sees patches of mean 0 and variance 1, as MAE's targets are: for inputs whose level and
+contrast say nothing, which few codes would otherwise be spent on.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from ssl_core.networks.decoders import HiddenLogits
 from ssl_core.networks.maskers import MaskKind, make_masker
 from ssl_core.networks.masks import Mask
 from ssl_core.networks.tokenizer import PatchTokenizer
-from ssl_core.objectives import masked_token_cross_entropy, mse
+from ssl_core.objectives import masked_token_cross_entropy, mse, normalise_patches
 from ssl_core.views import View, ViewPolicy
 
 
@@ -39,6 +41,7 @@ class BEiT(MaskedModel):
         mask_block: int = 16,
         levels: Sequence[int] = (8, 8, 8, 4, 4),
         tokenizer_hidden: int = 256,
+        norm_pixels: bool = False,
     ) -> None:
         width, token_dim = token_widths(encoder)
         tokenizer = PatchTokenizer(token_dim, levels=levels, hidden=tokenizer_hidden)
@@ -51,15 +54,19 @@ class BEiT(MaskedModel):
             reconstruction=masked_token_cross_entropy,
         )
         self.tokenizer = tokenizer
+        self.norm_pixels = norm_pixels
+
+    def _patches(self, tokens: Tokens) -> Tensor:
+        return normalise_patches(tokens.values) if self.norm_pixels else tokens.values
 
     def _codes(self, tokens: Tokens, mask: Mask) -> Tensor:
-        ids: Tensor = self.tokenizer(tokens.values)[1]
+        ids: Tensor = self.tokenizer(self._patches(tokens))[1]
         return ids
 
     def encode(self, views: Sequence[View]) -> list[tuple[Prediction, Tensor, Tensor]]:  # type: ignore[override]
         reps = []
         for view in views:
-            values = self.encoder.tokenize(view.data).values  # type: ignore[operator]
+            values = self._patches(self.encoder.tokenize(view.data))  # type: ignore[operator]
             reps.append((self._predict(view), values, self.tokenizer(values)[0]))
         return reps
 
