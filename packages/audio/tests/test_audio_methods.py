@@ -18,7 +18,7 @@ from ssl_audio.methods.cpc import CPC
 from ssl_audio.methods.hubert import HuBERT
 from ssl_audio.methods.ssast import SSAST
 from ssl_audio.methods.tera import TERA
-from ssl_audio.methods.wav2vec2 import contrast
+from ssl_audio.methods.wav2vec2 import Wav2Vec2, contrast
 from ssl_audio.objectives import code_diversity, frame_nce, other_moments, patch_nce
 from ssl_audio.quantisers import GumbelQuantiser, OnlineKMeans, RandomProjectionQuantiser
 from ssl_core.errors import UserError
@@ -264,6 +264,19 @@ def test_wav2vec2_of_released_code(mode: str) -> None:
     wants[2] = wants[2].reshape(2, 5, 4)
     for got, want in zip(torch.autograd.grad(14 * total, leaves), wants, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-7, atol=1e-10)
+
+
+def test_codes_do_not_fade_with_small_features() -> None:
+    """The penalty makes the convolutions' output small; the quantiser must not see that."""
+    method = Wav2Vec2(tiny_wave(), VIEWS, dim=8, codes=6, negatives=5, span=4).eval()
+    view = View(draw(3, 6400).detach().float(), keys(3))
+    (loud,) = method.encode([view])
+    original = method.encoder.local
+    method.encoder.local = lambda wave: 0.3 * original(wave)  # type: ignore[assignment]
+    (quiet,) = method.encode([view])
+    torch.testing.assert_close(quiet.local, 0.3 * loud.local)
+    assert torch.equal(quiet.codes, loud.codes)
+    torch.testing.assert_close(quiet.probabilities, loud.probabilities, atol=1e-2, rtol=0)
 
 
 def test_diversity_in_the_limits() -> None:

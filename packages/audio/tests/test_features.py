@@ -8,6 +8,7 @@ import torchaudio
 
 from reference import golden
 from ssl_audio import features
+from ssl_audio.cepstra import cepstra, mfcc, slopes
 from ssl_audio.features import PRESETS, FeatureConfig, band_centres, frame_times, log_mel
 from ssl_audio.resampling import resample, stretch
 
@@ -50,6 +51,20 @@ def test_kaldi_features_are_torchaudios() -> None:
             frame_shift=10,
         )
         torch.testing.assert_close(own.T, want, atol=1e-4, rtol=1e-5)
+
+
+def test_cepstra_and_slopes_are_torchaudios() -> None:
+    wave = noise(2, 8000) + 0.01
+    for row, own in zip(wave, mfcc(wave), strict=True):
+        want = torchaudio.compliance.kaldi.mfcc(
+            row[None], sample_frequency=16000, window_type="hanning", dither=0.0
+        )
+        torch.testing.assert_close(own, want, atol=1e-3, rtol=1e-4)
+        rising = torchaudio.functional.compute_deltas(want.T).T
+        torch.testing.assert_close(slopes(want[None])[0], rising, atol=1e-4, rtol=1e-4)
+    made = cepstra(wave, 25)
+    assert made.shape == (2, 25, 39)
+    torch.testing.assert_close(made[:, :24, :13], mfcc(wave, hop=320)[:, :24])
 
 
 def test_fbank_of_released_code() -> None:

@@ -2,22 +2,21 @@
 
     L = -log softmax(cos(A o_t, e) / temperature)[cluster_t] over hidden frames + penalty mean z^2
 
-The first iteration's clusters are k-means of cepstra with their slopes; from the share `switch` of
-the run on they are k-means of block `layer` of the encoder as it stood then. The paper fits both
-offline on a part of the data; here the centres follow the stream during the first `fit` share of
-each iteration and then rest, so that a run is one run.
+The first iteration's clusters are k-means of cepstra with their slopes, not normalised, as
+released; from the share `switch` of the run on they are k-means of block `layer` of the encoder as
+it stood then. The paper fits both offline on a part of the data; here the centres follow the stream
+during the first `fit` share of each iteration and then rest, so that a run is one run.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ssl_audio.features import PRESETS, log_mel
+from ssl_audio.cepstra import COEFFICIENTS, cepstra
 from ssl_audio.methods.wav2vec2 import wave_encoder
 from ssl_audio.objectives import cosine_logits
 from ssl_audio.quantisers import OnlineKMeans
@@ -27,22 +26,6 @@ from ssl_core.networks.span_masks import SpanMasker
 from ssl_core.networks.teacher import Teacher
 from ssl_core.objectives import masked_token_cross_entropy
 from ssl_core.views import View, ViewPolicy
-
-_CEPSTRA = 13
-_FEATURES = replace(PRESETS["mel80"], hop=320)  # one frame for each of the encoder's
-
-
-def cepstra(wave: Tensor, count: int) -> Tensor:
-    """13 cepstral coefficients and their slopes over time, `[B, count, 26]`."""
-    mel = log_mel(wave, _FEATURES)[:, :, :count]  # [B, 80, N]
-    band = torch.arange(mel.shape[1], device=wave.device) + 0.5
-    order = torch.arange(_CEPSTRA, device=wave.device)
-    cosine = (math.pi / mel.shape[1] * order[:, None] * band).cos() * (2 / mel.shape[1]) ** 0.5
-    static = torch.einsum("cf,bfn->bnc", cosine, mel)
-    slope = (static.roll(-1, 1) - static.roll(1, 1)) / 2
-    slope[:, 0], slope[:, -1] = 0, 0
-    both = torch.cat([static, slope], dim=2)
-    return (both - both.mean(1, keepdim=True)) / (both.std(1, keepdim=True) + 1e-3)
 
 
 @dataclass
@@ -87,7 +70,7 @@ class HuBERT(Method):
             nn.Parameter(torch.empty(count, dim).uniform_()) for count in (first, second)
         )
         self.kmeans = nn.ModuleList(
-            [OnlineKMeans(first, 2 * _CEPSTRA), OnlineKMeans(second, width)]
+            [OnlineKMeans(first, 3 * COEFFICIENTS), OnlineKMeans(second, width)]
         )
         self.earlier = Teacher(encoder=encoder)
         self.layer, self.switch, self.fit = layer, switch, fit

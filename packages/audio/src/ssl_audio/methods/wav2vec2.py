@@ -3,8 +3,9 @@
     L = -log softmax(cos(c_t, q) / temperature)[q_t] + diversity (GV - perplexity) / GV
         + penalty mean z^2
 
-z are the frames after the convolutions, q their quantised form, c the context of frames whose
-spans were hidden; negatives are `negatives` other hidden frames of the recording, those with the
+z are the frames after the convolutions, q the quantised form of z normalised (as the transformer
+sees it, or codes would fade as the penalty makes z small), c the context of frames whose spans
+were hidden; negatives are `negatives` other hidden frames of the recording, those with the
 same codes left out. The released code sums over frames; here it is their mean, and masks need not
 hide equally many frames in each recording of a batch.
 """
@@ -102,8 +103,9 @@ class Wav2Vec2(Method):
             uniform = view.rng.uniform("gumbel", count, self.groups * self.codes, low=1e-7)
             noise = _at(-(-uniform.log()).log(), slots).unflatten(2, (self.groups, self.codes))
         start, end, decay = self.gumbel
+        seen: Tensor = self.encoder.front_norm(local)  # type: ignore[operator]
         quantised, probabilities, codes = self.quantiser(
-            _at(local, slots), temperature=max(start * decay ** self.progress[0], end), noise=noise
+            _at(seen, slots), temperature=max(start * decay ** self.progress[0], end), noise=noise
         )
         return Hidden(
             self.project_context(_at(features.tokens, slots)),
