@@ -159,3 +159,9 @@ def test_bad_tokenizer_files_are_the_users_error(tmp_path):
     (tmp_path / "maskless.json").write_text(text)
     with pytest.raises(UserError, match="no mask piece"):
         TextReader(load_tokenizer(Path(tmp_path / "maskless.json")), max_length=8)
+
+
+def test_documents_that_all_cannot_be_read_say_why_before_training(tmp_path):
+    source = ArraySource([b"caf\xe9", b"num\xe9ro"], keys=["a.txt:1", "a.txt:2"])
+    with pytest.raises(UserError, match=r"a.txt:1: invalid UTF-8 at byte 3 \(0xe9\).*LATIN1"):
+        TextReader.fit(source, TextOptions())

@@ -25,6 +25,7 @@ class TextDomain(Domain):
     package = "ssl_text"
     sample_kind = "documents"
     libraries = ("transformers", "tokenizers")
+    more_samples: ClassVar[dict[str, str]] = {"urls": "ssl_text.urls:write_urls"}
     exporters: ClassVar[dict[str, str]] = {
         "transformers": "ssl_text.exporting:export_transformers",
         "sentence_transformers": "ssl_text.exporting:export_sentence_transformers",

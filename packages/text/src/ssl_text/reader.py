@@ -14,7 +14,7 @@ from torch import Tensor
 from ssl_core.batch import Record, Source
 from ssl_core.data.heads import evenly
 from ssl_core.data.tokenizer import load_tokenizer, special_ids
-from ssl_core.errors import CorruptSample
+from ssl_core.errors import CorruptSample, UserError
 from ssl_core.files import write_json
 from ssl_text.options import TextOptions
 from ssl_text.sources.passage import text_of
@@ -143,10 +143,22 @@ class TextReader:
 
 
 def _texts(source: Source, limit: int) -> Iterator[str]:
-    """Documents to train on. Broken ones are passed over here: the loader reports them."""
+    """Documents to train on. Broken ones are passed over here: the loader reports them.
+
+    Where all are broken, nothing can be trained: `UserError` with the first one's reason.
+    """
+    first, read = "", 0
     for index in evenly(len(source), limit):
         try:
             record = source[index]
-            yield text_of(record.payload, record.key)
-        except CorruptSample:
+            text = text_of(record.payload, record.key)
+        except CorruptSample as error:
+            first = first or str(error)
             continue
+        read += 1
+        yield text
+    if first and not read:
+        raise UserError(
+            f"data: no document can be read, the first because: {first}; text must be in UTF-8 "
+            "(`iconv -f LATIN1 -t UTF-8` converts what is in Latin-1)"
+        )
