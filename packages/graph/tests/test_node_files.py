@@ -221,6 +221,33 @@ def test_tables_in_parquet(tmp_path: Path) -> None:
     assert source[0].payload.table.graph.edges.tolist() == [[0, 1]]
 
 
+def test_a_table_of_edges_alone_in_parquet(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = pyarrow.table({"src": ["b", "a"], "dst": ["a", "c"], "weight": [0.5, 2.0]})
+    parquet.write_table(table, tmp_path / "e.parquet")
+    source = GRAPH.open(Data(path=str(tmp_path / "e.parquet"), options={"level": "node"}))
+    graph = source[0].payload.table.graph
+    assert (graph.num_nodes, graph.edges.tolist()) == (3, [[0, 1], [1, 2]])
+    assert graph.edge_attributes.tolist() == [[0.5], [2.0]]
+    with pytest.raises(UserError, match=r"no column 'path'.*set data.options.level to node"):
+        GRAPH.open(Data(path=str(tmp_path / "e.parquet")))
+    parquet.write_table(
+        pyarrow.table({"src": ["b", None], "dst": ["a", "c"]}), tmp_path / "e.parquet"
+    )
+    with pytest.raises(UserError, match=r"edge 2 of .* lacks one of its two nodes"):
+        GRAPH.open(Data(path=str(tmp_path / "e.parquet"), options={"level": "node"}))
+
+
+def test_a_column_of_numbers_with_a_stray_word_is_no_category(tmp_path: Path) -> None:
+    rows = [f"{i},{'?' if i == 7 else i}\n" for i in range(20)]
+    (tmp_path / "nodes.csv").write_text("id,age\n" + "".join(rows))
+    (tmp_path / "edges.csv").write_text("source,target\n0,1\n")
+    with pytest.raises(UserError, match=r"'age' is numbers but for 1, .* '\?' in row 8"):
+        GRAPH.open(Data(path=str(tmp_path)))
+
+
 def test_pyg_data_sets_on_disk(tmp_path: Path) -> None:
     data = pyg_data.Data(
         x=torch.eye(3),
@@ -312,7 +339,9 @@ def test_broken_networks_are_refused_before_any_work() -> None:
         NodeSource(NodeTable(RawGraph(0, np.zeros((0, 2), dtype=np.int64))))
     with pytest.raises(UserError, match="2 labels for 3 nodes"):
         NodeTable(RawGraph(3, np.zeros((0, 2), dtype=np.int64)), labels=[0, 1])
-    assert reader(edges=np.array([[0, 1], [1, 0], [2, 2]])).spec["edges"] == 2
+    spec = reader(edges=np.array([[0, 1], [1, 0], [0, 1], [2, 2]])).spec
+    assert spec["edges"] == 2
+    assert spec["met"] == {"self-loops": 1, "repeated edges": 1, "nodes without an edge": 1}
 
 
 def test_files_in_other_encodings_or_with_other_content_say_so(tmp_path: Path) -> None:

@@ -250,6 +250,7 @@ def test_jsonl_lines_are_found_by_offset(tmp_path: Path) -> None:
         ({"edges": [[0, 1]], "num_nodes": 2, "x": [[1]]}, "x: expected a list of 2, got 1"),
         ({"edges": [[0, 1]], "x": [[1], [2, 3]]}, "different lengths"),
         ({"edges": [[0, 1]], "x": [["a"], ["b"]]}, "not numbers"),
+        ({"edges": [[0, 1]], "features": [[1], [2]]}, "'features' is not read; write it as 'x'"),
         ({"nodes": [{"id": 1}], "edges": [{"source": 1, "target": 2}]}, "not in 'nodes'"),
     ],
 )
@@ -267,6 +268,13 @@ def test_edges_outside_the_graph_are_corrupt() -> None:
         CorruptSample, match=r"edge 0 joins 0 and 5, but node ids must lie in 0\.\.1"
     ):
         reader.decode(source[1])
+
+
+def test_what_is_left_out_of_a_collection_is_counted() -> None:
+    odd = from_json({"num_nodes": 4, "edges": [[0, 1], [1, 0], [0, 1], [2, 2]]})
+    plain = from_json({"num_nodes": 2, "edges": [[0, 1]]})
+    reader = GraphReader.fit(GraphList([odd, plain, from_json({"num_nodes": 1, "edges": []})]))
+    assert reader.spec["met"] == {"self-loops": 1, "repeated edges": 1, "nodes without an edge": 3}
 
 
 def test_networkx_attributes_must_be_complete() -> None:

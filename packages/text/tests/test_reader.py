@@ -144,7 +144,7 @@ def test_fit_skips_what_cannot_be_read_and_takes_a_tokenizer_file(reader, tmp_pa
     file = str(tmp_path / "tokenizer.json")
     taken = TextReader.fit(source, TextOptions(tokenizer=file, max_length=16))
     assert taken.spec == {**reader.spec, "max_length": 16}
-    with pytest.raises(UserError, match="no readable document"):
+    with pytest.raises(UserError, match="no document can be read"):
         TextReader.fit(ArraySource([" "]), TextOptions())
 
 

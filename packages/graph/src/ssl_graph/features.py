@@ -96,6 +96,22 @@ def simple_edges(raw: RawGraph, *, directed: bool) -> tuple[np.ndarray, np.ndarr
     return np.ascontiguousarray(edges[first].T), origin[first]
 
 
+def oddities(graphs: Sequence[RawGraph]) -> dict[str, int]:
+    """What `simple_edges` takes away, and the nodes without an edge, over all graphs.
+
+    An edge is repeated where it stands in one direction more than once; both directions of an
+    undirected one are no repetition.
+    """
+    loops = repeated = isolated = 0
+    for raw in graphs:
+        proper = raw.edges[raw.edges[:, 0] != raw.edges[:, 1]]
+        loops += len(raw.edges) - len(proper)
+        codes = proper[:, 0] * max(raw.num_nodes, 1) + proper[:, 1]
+        repeated += len(codes) - len(np.unique(codes))
+        isolated += raw.num_nodes - len(np.unique(proper))
+    return {"self-loops": loops, "repeated edges": repeated, "nodes without an edge": isolated}
+
+
 def _one_hot(labels: np.ndarray, vocabularies: Sequence[Sequence[Any]]) -> np.ndarray:
     """Categories `[n, L]` as one-hot blocks side by side; a category never seen is a zero row."""
     blocks = []

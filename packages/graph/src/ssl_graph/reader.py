@@ -17,7 +17,7 @@ from ssl_core.data.limits import MAX_BYTES, read_bytes
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.files import atomic_write
 from ssl_core.rng import shuffled
-from ssl_graph.features import Schema, check_edges, check_encoded, usual_layout
+from ssl_graph.features import Schema, check_edges, check_encoded, oddities, usual_layout
 from ssl_graph.graph import Graph, GraphBatch, RawGraph
 from ssl_graph.sources.convert import from_json
 from ssl_graph.sources.files import parse_file
@@ -63,7 +63,8 @@ def graph_statistics(batch: GraphBatch) -> Tensor:
 class GraphReader:
     """Turns records into `Graph`s by a schema fitted on the training data.
 
-    `spec` holds `node_dim`, `edge_dim`, `directed`, the kind of `features` and typical sizes;
+    `spec` holds `node_dim`, `edge_dim`, `directed`, the kind of `features`, typical sizes and how
+    many oddities were `met` among the graphs measured (self-loops and repeated edges go);
     `center` and `scale` standardise the raw features, each with one number a column.
     """
 
@@ -137,7 +138,7 @@ class GraphReader:
         # Every column that varies counts once; constant columns stay at zero.
         scale = torch.where(spread > 1e-6, spread, torch.ones_like(spread))
         return cls(
-            _facts(schema, ready),
+            {**_facts(schema, ready), "met": oddities(raws)},
             schema=schema,
             center=statistics.mean(dim=0).tolist(),
             scale=scale.tolist(),

@@ -15,7 +15,7 @@ from torch import Tensor
 from ssl_core.batch import Record, Source
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.files import atomic_write
-from ssl_graph.features import Schema
+from ssl_graph.features import Schema, oddities
 from ssl_graph.graph import GraphBatch
 from ssl_graph.nodes.batch import NodeBatch, NodeRef
 from ssl_graph.nodes.network import Network
@@ -115,6 +115,7 @@ class NodeReader:
             "edges": network.num_edges,
             "classes": network.num_classes,
             "degree": {"mean": float(degree.mean()), "max": int(degree.max())},
+            "met": oddities([raw]),
         }
         return reader
 

@@ -10,6 +10,13 @@ import numpy as np
 from ssl_core.errors import CorruptSample
 from ssl_graph.graph import RawGraph
 
+_MISNAMED = {
+    **dict.fromkeys(("features", "node_features", "node_attr", "attributes", "feat"), "x"),
+    **dict.fromkeys(("edge_features", "edge_feat", "edge_attributes", "weights"), "edge_attr"),
+    **dict.fromkeys(("node_label", "categories"), "node_labels"),
+}
+"""What other programs call a graph's parts: not to be passed over in silence."""
+
 Columns = tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...], tuple[str, ...]]
 
 
@@ -126,6 +133,9 @@ def from_json(item: Any, *, directed: bool = False) -> RawGraph:
         raise CorruptSample(f"expected a JSON object for a graph, got {type(item).__name__}")
     if "nodes" in item:
         return _from_node_link(item)
+    for name, meant in _MISNAMED.items():
+        if name in item:
+            raise CorruptSample(f"{name!r} is not read; write it as {meant!r}")
     edges = _edges(item)
     x = item.get("x", item.get("node_feat"))
     labels = item.get("node_labels")

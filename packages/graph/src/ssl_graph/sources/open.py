@@ -22,6 +22,9 @@ FORMATS = ("tu", "jsonl", "graphml", "edges", "pyg")
 SUFFIXES = (".graphml", ".gml", ".json", ".edges", ".edgelist")
 """Files that are one graph wherever they are met; `.txt`, `.csv`, `.tsv` only as "edges"."""
 
+TABLES = (".txt", ".csv", ".tsv", ".parquet")
+"""Files that list other files unless one says otherwise."""
+
 ATLAS = "networkx:atlas"
 MOTIFS = "motifs"
 
@@ -72,7 +75,15 @@ def open_graphs(
         suffixes = (".graphml",) if chosen == "graphml" else tuple(PARSERS)
         inner = "folder" if place.is_dir() else "file"
         return open_source(place, suffixes=suffixes, format=inner, limit=limit)
-    return open_source(path, suffixes=SUFFIXES, format=chosen, limit=limit)
+    try:
+        return open_source(path, suffixes=SUFFIXES, format=chosen, limit=limit)
+    except UserError as error:
+        if place.suffix.lower() not in TABLES or not place.is_file():
+            raise
+        raise UserError(
+            f"{error}; or, where it lists the edges of one big graph, set data.options.level to "
+            "node"
+        ) from error
 
 
 def _guess(place: Path) -> str:

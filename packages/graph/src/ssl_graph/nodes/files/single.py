@@ -10,6 +10,7 @@ import numpy as np
 
 from ssl_core.errors import CorruptSample, UserError
 from ssl_graph.graph import Graph, RawGraph
+from ssl_graph.nodes.files.tables import read_edge_table
 from ssl_graph.nodes.source import NodeTable
 from ssl_graph.sources.convert import from_pyg
 from ssl_graph.sources.files import parse_file
@@ -34,7 +35,9 @@ def table_of(graph: Any, *, name: str = "node", target: str | None = None) -> No
 
 
 def read_graph_file(path: Path, *, target: str | None = None) -> NodeTable:
-    """A file with one graph: GraphML, GML, JSON, edge list."""
+    """A file with one graph: GraphML, GML, JSON, edge list, Parquet table of edges."""
+    if path.suffix.lower() == ".parquet":
+        return NodeTable(read_edge_table(path), name=path.stem)
     try:
         return _with_target(parse_file(path.name, path.read_bytes()), path.stem, target)
     except CorruptSample as error:

@@ -72,6 +72,27 @@ def read_tables(folder: Path) -> NodeTable:
     return NodeTable(graph, labels, split, names, folder.name)
 
 
+def read_edge_table(path: Path) -> RawGraph:
+    """A table of edges alone: its nodes are the ids it names, in the order they appear.
+
+    Raises `UserError` for a row without an end and for features that do not fit.
+    """
+    table = read_table(path)
+    ends = [_taken(table, wanted, path) for wanted in _ENDS]
+    pairs = list(zip(*ends, strict=True))
+    gap = next((i for i, pair in enumerate(pairs) if None in pair or "" in pair), None)
+    if gap is not None:
+        raise UserError(f"data: edge {gap + 1} of {path} lacks one of its two nodes")
+    row = {name: i for i, name in enumerate(dict.fromkeys(str(v) for pair in pairs for v in pair))}
+    edges = np.array([[row[str(v)] for v in pair] for pair in pairs], dtype=np.int64)
+    try:
+        numbers, kinds, *_ = _features(table, len(pairs), "edge")
+    except CorruptSample as error:
+        raise UserError(f"data: {path}: {error}") from error
+    edges = edges.reshape(-1, 2)
+    return RawGraph(len(row), edges, edge_attributes=numbers, edge_labels=kinds)
+
+
 def write_tables(folder: Path, table: NodeTable) -> None:
     """Writes `nodes.csv` and `edges.csv` that `read_tables` understands; classes as words."""
     graph = table.graph
@@ -107,15 +128,36 @@ def _rows(ids: Sequence[Any], row: Mapping[str, int], path: Path) -> np.ndarray:
 
 
 def _features(table: Mapping[str, Sequence[Any]], rows: int, what: str) -> Columns:
-    return split_columns({name: _numbers(values) for name, values in table.items()}, rows, what)
+    columns = {name: _numbers(values, f"{what} column {name!r}") for name, values in table.items()}
+    return split_columns(columns, rows, what)
 
 
-def _numbers(values: Sequence[Any]) -> Sequence[Any]:
-    """Words that are all numbers as numbers, empty ones as missing; anything else as it is."""
+def _numbers(values: Sequence[Any], where: str) -> Sequence[Any]:
+    """Words that are all numbers as numbers, empty ones as missing; anything else as it is.
+
+    Raises `CorruptSample` where at most a tenth are no numbers: as categories, such a column
+    would have one for every number.
+    """
+    found = [_number(value) for value in values]
+    words = [i for i, cell in enumerate(found) if cell is not None and not isinstance(cell, float)]
+    if not words:
+        return found
+    if 10 * len(words) <= len(values):
+        raise CorruptSample(
+            f"{where} is numbers but for {len(words)}, the first of them {values[words[0]]!r} in "
+            f"row {words[0] + 1}; mend them, leave the column out, or make words of all"
+        )
+    return values
+
+
+def _number(value: Any) -> Any:
+    """A cell as a number, None where it is empty, itself where it is a word."""
+    if value in (None, ""):
+        return None
     try:
-        return [None if value in (None, "") else float(value) for value in values]
+        return float(value)
     except (TypeError, ValueError):
-        return values
+        return value
 
 
 def _parts(values: Sequence[Any], path: Path) -> np.ndarray:
