@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -96,6 +96,16 @@ def simple_edges(raw: RawGraph, *, directed: bool) -> tuple[np.ndarray, np.ndarr
     return np.ascontiguousarray(edges[first].T), origin[first]
 
 
+class SchemaOptions(TypedDict, total=False):
+    """What readers pass on to `Schema.measure`, which has the defaults."""
+
+    features: str
+    directed: bool
+    degree_cap: int
+    positions: int
+    standardize: bool
+
+
 def oddities(graphs: Sequence[RawGraph]) -> dict[str, int]:
     """What `simple_edges` takes away, and the nodes without an edge, over all graphs.
 
@@ -174,7 +184,7 @@ class Schema:
         cls,
         graphs: Sequence[RawGraph],
         *,
-        kind: str = "auto",
+        features: str = "auto",
         directed: bool = False,
         degree_cap: int = 50,
         positions: int = 8,
@@ -186,13 +196,13 @@ class Schema:
         `UserError` for an unknown kind, and where nothing is given that should be.
         """
         given = any(g.attributes is not None or g.labels is not None for g in graphs)
-        if kind == "auto":
-            kind = "given" if given else "degree"
-        parts = _parts(kind)
+        if features == "auto":
+            features = "given" if given else "degree"
+        parts = _parts(features)
         if "given" in parts and not given:
             raise UserError(
-                f"data.options.features: {kind!r}, but the nodes have no attributes or labels; use "
-                f"{', '.join(map(repr, FEATURES[1:]))}"
+                f"data.options.features: {features!r}, but the nodes have no attributes or labels; "
+                f"use {', '.join(map(repr, FEATURES[1:]))}"
             )
         for name, value in (("degree_cap", degree_cap), ("positions", positions)):
             if value < 1:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -17,7 +17,14 @@ from ssl_core.data.limits import MAX_BYTES, read_bytes
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.files import atomic_write
 from ssl_core.rng import shuffled
-from ssl_graph.features import Schema, check_edges, check_encoded, oddities, usual_layout
+from ssl_graph.features import (
+    Schema,
+    SchemaOptions,
+    check_edges,
+    check_encoded,
+    oddities,
+    usual_layout,
+)
 from ssl_graph.graph import Graph, GraphBatch, RawGraph
 from ssl_graph.sources.convert import from_json
 from ssl_graph.sources.files import parse_file
@@ -88,13 +95,9 @@ class GraphReader:
         cls,
         source: Source,
         *,
-        features: str = "auto",
-        directed: bool = False,
-        degree_cap: int = 50,
-        positions: int = 8,
-        standardize: bool = True,
         measure: int = 5000,
         max_bytes: int = MAX_BYTES,
+        **options: Unpack[SchemaOptions],
     ) -> GraphReader:
         """Measures up to `measure` records (chosen by key, not by place) of a training source.
 
@@ -120,16 +123,9 @@ class GraphReader:
         ready = [graph for graph in graphs if isinstance(graph, Graph)]
         if not raws and not ready:
             raise UserError(f"data: not one graph could be read ({reason})")
-        schema = Schema("encoded", directed)
+        schema = Schema("encoded", options.get("directed", False))
         if raws:
-            schema = Schema.measure(
-                raws,
-                kind=features,
-                directed=directed,
-                degree_cap=degree_cap,
-                positions=positions,
-                standardize=standardize,
-            )
+            schema = Schema.measure(raws, **options)
         ready += _encoded(schema, raws)
         if not ready:
             raise UserError("data: not one graph fits the others' features")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from ssl_core.batch import Record, Source
 from ssl_core.errors import CorruptSample, UserError
 from ssl_core.files import atomic_write
-from ssl_graph.features import Schema, oddities
+from ssl_graph.features import Schema, SchemaOptions, oddities
 from ssl_graph.graph import GraphBatch
 from ssl_graph.nodes.batch import NodeBatch, NodeRef
 from ssl_graph.nodes.network import Network
@@ -62,15 +62,11 @@ class NodeReader:
         cls,
         source: Source,
         *,
-        features: str = "auto",
-        directed: bool = False,
-        degree_cap: int = 50,
-        positions: int = 8,
-        standardize: bool = True,
         row_normalize: bool = False,
         sampler: str = "neighbours",
         sampling: Mapping[str, Any] | None = None,
         use_labels: bool = False,
+        **options: Unpack[SchemaOptions],
     ) -> NodeReader:
         """Measures the whole graph of a node source; labels are not looked at.
 
@@ -84,14 +80,9 @@ class NodeReader:
         table = source[0].payload.table
         raw = table.graph
         try:
-            schema = Schema.measure(
-                [raw],
-                kind=features,
-                directed=directed,
-                degree_cap=degree_cap,
-                positions=positions,
-                standardize=standardize and not row_normalize,
-            )
+            if row_normalize:
+                options["standardize"] = False
+            schema = Schema.measure([raw], **options)
             chosen = Sampler(sampler, dict(sampling or {}))
             reader = cls(
                 {},
@@ -108,7 +99,7 @@ class NodeReader:
             "level": "node",
             "node_dim": network.x.shape[1],
             "edge_dim": 0 if network.edge_attr is None else network.edge_attr.shape[1],
-            "directed": directed,
+            "directed": schema.directed,
             "features": schema.kind,
             "categories": schema.categories,
             "nodes": network.num_nodes,

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ssl_core.batch import Record
 from ssl_core.data.heads import digest
-from ssl_core.data.labels import label_of
 from ssl_core.errors import CorruptSample, UserError
 from ssl_graph.graph import RawGraph
 from ssl_graph.sources.convert import from_json
-from ssl_graph.sources.memory import graph_labels
+from ssl_graph.sources.labelled import LabelledGraphs
 
 
-class GraphLines:
+class GraphLines(LabelledGraphs):
     """A `.jsonl` file as a source; the payload is `GraphLine`, parsed by the reader.
 
     Line layout: see `convert.from_json`; `label` (or `y`) is the class, `key` and `group` are
@@ -36,7 +34,7 @@ class GraphLines:
         self._scan()
         if not self._offsets:
             raise UserError(f"data.path: {str(path)!r} holds no lines")
-        self._label, self._classes = graph_labels([label for _, label, _ in self._meta])
+        super().__init__([label for _, label, _ in self._meta])
 
     def _scan(self) -> None:
         offset = 0
@@ -52,27 +50,21 @@ class GraphLines:
     def __len__(self) -> int:
         return len(self._offsets)
 
-    @property
-    def classes(self) -> Sequence[str] | None:
-        return self._classes
+    def head(self, index: int) -> Record:
+        """Key, label and meta."""
+        key, _, group = self._meta[index]
+        meta = {} if group is None else {"group": str(group)}
+        return Record(key, None, self.label(index), meta)
 
-    def __getitem__(self, index: int) -> Record:
-        index = range(len(self))[index]
-        head = self.head(index)
-        payload = GraphLine(
+    def payload(self, index: int) -> GraphLine:
+        """Where the line is."""
+        return GraphLine(
             self.path,
             self._offsets[index],
             self._lengths[index],
             self._numbers[index],
             self.directed,
         )
-        return Record(head.key, payload, head.label, head.meta)
-
-    def head(self, index: int) -> Record:
-        """Key, label and meta."""
-        key, _, group = self._meta[index]
-        meta = {} if group is None else {"group": str(group)}
-        return Record(key, None, label_of(self._label, index), meta)
 
     def fingerprint(self) -> str:
         """File name, size and line offsets."""

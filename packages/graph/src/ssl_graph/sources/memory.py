@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ssl_core.batch import Record
 from ssl_core.data.heads import digest
-from ssl_core.data.labels import encode_labels, label_of
 from ssl_core.errors import UserError
 from ssl_graph.graph import Graph, RawGraph
 from ssl_graph.sources.convert import from_networkx, from_pyg
+from ssl_graph.sources.labelled import LabelledGraphs
 
 
 def to_raw(graph: Any) -> RawGraph | Graph:
@@ -40,14 +38,7 @@ def _own_label(graph: Any) -> int | str | None:
     return label
 
 
-def graph_labels(labels: Sequence[Any]) -> tuple[np.ndarray | None, list[str] | None]:
-    """`encode_labels`, to which -1 is no label: labels -1 and 1, which mean two, are refused."""
-    if {str(label) for label in labels if label is not None} == {"-1", "1"}:
-        raise UserError("labels: -1 stands for an unknown label; write -1 and 1 as 0 and 1")
-    return encode_labels(labels)
-
-
-class GraphList:
+class GraphList(LabelledGraphs):
     """A sequence of graphs as a source.
 
     `labels` are integers or strings, one a graph, None where unknown; without them a NetworkX
@@ -68,23 +59,18 @@ class GraphList:
                 raise UserError(f"{name}: got {len(given)} for {len(graphs)} graphs")
         self.graphs = graphs
         self.keys = [f"graph/{i}" for i in range(len(graphs))] if keys is None else list(keys)
-        self._label, self._classes = graph_labels(labels)
+        super().__init__(labels)
 
     def __len__(self) -> int:
         return len(self.graphs)
 
-    @property
-    def classes(self) -> Sequence[str] | None:
-        return self._classes
-
-    def __getitem__(self, index: int) -> Record:
-        index = range(len(self))[index]
-        head = self.head(index)
-        return Record(head.key, to_raw(self.graphs[index]), head.label)
-
     def head(self, index: int) -> Record:
         """Key and label."""
-        return Record(self.keys[index], None, label_of(self._label, index))
+        return Record(self.keys[index], None, self.label(index))
+
+    def payload(self, index: int) -> RawGraph | Graph:
+        """The graph as the reader takes it."""
+        return to_raw(self.graphs[index])
 
     def fingerprint(self) -> str:
         """Keys and the numbers of nodes and edges."""

@@ -13,7 +13,7 @@ from ssl_core.rng import Rng
 from ssl_core.views import View
 from ssl_graph.graph import GraphBatch
 from ssl_graph.nodes.batch import graphs_of
-from ssl_graph.views.ops import arrival_times
+from ssl_graph.views.ops import hops_from_centre
 
 
 class ContextPairs:
@@ -35,11 +35,7 @@ class ContextPairs:
 
     def __call__(self, batch: Batch, rng: Rng) -> list[View]:
         graphs = graphs_of(batch.data, rng)
-        centre = graphs.roots
-        if not graphs.rooted:
-            centre = centre + rng.integers("centre", high=graphs.sizes)
-        steps = torch.ones(graphs.num_nodes, dtype=torch.float64, device=graphs.x.device)
-        distance = arrival_times(graphs, centre, steps)
+        centre, distance = hops_from_centre(graphs, rng)
         ring = (distance > self.inner) & (distance <= self.outer)
         overlap = ring & (distance <= self.hops)
         valid = torch.zeros_like(centre).index_add_(0, graphs.batch, overlap.to(centre.dtype)) > 0

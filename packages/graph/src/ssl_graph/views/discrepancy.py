@@ -14,7 +14,7 @@ from ssl_core.rng import Rng
 from ssl_core.views import View
 from ssl_graph.graph import GraphBatch
 from ssl_graph.nodes.batch import graphs_of
-from ssl_graph.views.ops import arrival_times, edge_keys, lowest, node_keys
+from ssl_graph.views.ops import edge_keys, hops_from_centre, lowest, node_keys
 
 
 def move_edges(
@@ -94,11 +94,7 @@ class Discrepancies:
 
     def __call__(self, batch: Batch, rng: Rng) -> list[View]:
         graphs = graphs_of(batch.data, rng)
-        centre = graphs.roots
-        if not graphs.rooted:
-            centre = centre + rng.integers("centre", high=graphs.sizes)
-        steps = torch.ones(graphs.num_nodes, dtype=torch.float64, device=graphs.x.device)
-        ball = arrival_times(graphs, centre, steps) <= self.hops
+        ball = hops_from_centre(graphs, rng)[1] <= self.hops
         zero = torch.zeros(len(graphs), dtype=torch.int64, device=graphs.x.device)
         candidates = [(graphs, zero, "global")]
         for i in range(1, self.steps + 1):

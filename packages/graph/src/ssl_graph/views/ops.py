@@ -120,6 +120,18 @@ class Subgraph:
         return graphs.keep_nodes(params)
 
 
+def hops_from_centre(graphs: GraphBatch, rng: Rng) -> tuple[Tensor, Tensor]:
+    """A centre of each graph, int64 `[G]`, and every node's hops from it, float64 `[N]`.
+
+    The centre is the root of a neighbourhood, of other graphs a random node.
+    """
+    centre = graphs.roots
+    if not graphs.rooted:
+        centre = centre + rng.integers("centre", high=graphs.sizes)
+    steps = torch.ones(graphs.num_nodes, dtype=torch.float64, device=graphs.x.device)
+    return centre, arrival_times(graphs, centre, steps)
+
+
 def arrival_times(graphs: GraphBatch, start: Tensor, wait: Tensor) -> Tensor:
     """When growth from the nodes `start` reaches each node (inf: never), float64 `[N]`."""
     source, target = graphs.edge_index
