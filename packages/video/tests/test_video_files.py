@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import io
 import threading
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -142,6 +144,59 @@ def test_damaged_files_raise_at_once_and_write_nothing_of_their_bits(
         pass
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.avi", "mpeg4")]
+)
+def test_what_a_decoder_mends_is_not_passed_on_as_a_picture(tmp_path, name, codec) -> None:
+    """A few wrong bytes in the middle: the decoder guesses and goes on; we refuse."""
+    pixels = moving(60, 96, 128)
+    whole = write(tmp_path / name, pixels, codec=codec).read_bytes()
+    with open_video(whole) as video:
+        intact = video.frames(np.arange(60))
+    random, refused = np.random.default_rng(0), 0
+    for _ in range(8):
+        harmed = bytearray(whole)
+        at = int(len(whole) * random.uniform(0.75, 0.95))
+        harmed[at : at + 60] = random.bytes(60)
+        try:
+            with open_video(bytes(harmed)) as video:
+                video.frames(np.arange(len(video)))
+        except CorruptSample:
+            refused += 1
+        # What lies before the damage is whole.
+        with open_video(bytes(harmed)) as video:
+            np.testing.assert_array_equal(video.frames(np.arange(2)), intact[:2])
+    assert refused >= 3, "of 8: others are indistinguishable from another picture"
+
+
+def test_frames_that_change_their_size_are_damage(tmp_path) -> None:
+    import av
+
+    with av.open(str(tmp_path / "two.ts"), "w", format="mpegts") as container:
+        stream, shown = None, 0
+        for height, width in ((48, 64), (64, 96)):
+            with av.open(io.BytesIO(), "w", format="h264") as other:
+                part = other.add_stream("libx264", rate=25)
+                part.height, part.width, part.pix_fmt = height, width, "yuv420p"
+                part.options = {"bf": "0"}
+                packets = []
+                for image in moving(6, height, width):
+                    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                    packets += part.encode(frame)
+                packets += part.encode()
+                if stream is None:
+                    stream = container.add_stream_from_template(part)
+                for packet in packets:
+                    packet.stream, packet.time_base = stream, Fraction(1, 25)
+                    packet.pts = packet.dts = shown
+                    shown += 1
+                    container.mux(packet)
+    with open_video(str(tmp_path / "two.ts")) as video:
+        assert video.frames(np.arange(6)).shape == (6, 48, 64, 3)
+        with pytest.raises(CorruptSample, match="changes its frames' size"):
+            video.frames(np.arange(len(video)))
+
+
 def test_a_file_with_sound_alone_has_no_video(tmp_path) -> None:
     import av
 
@@ -222,17 +277,17 @@ def test_frames_on_the_way_are_decoded_only_where_others_refer_to_them(
     tmp_path, monkeypatch
 ) -> None:
     """H.264 with B-frames: the wanted frames keep every bit, most others never leave a decoder."""
-    from ssl_video.files.pyav import PyAVVideo
+    from ssl_video.files.pyav import Found
 
     path = write(tmp_path / "long.mp4", moving(80), group=250)
     whole, seen = decoded_in_order(path), []
-    take = PyAVVideo._take
+    take = Found.take
 
-    def counted(frames, wanted, found):
+    def counted(self, frames, key):
         seen.extend(frames)
-        take(frames, wanted, found)
+        take(self, frames, key)
 
-    monkeypatch.setattr(PyAVVideo, "_take", staticmethod(counted))
+    monkeypatch.setattr(Found, "take", counted)
     with open_video(str(path), backend="pyav") as video:
         for numbers in ([70], [9, 13, 17], [79, 0], [41, 42]):  # forwards and back, in one reader
             np.testing.assert_array_equal(video.frames(np.array(numbers)), whole[numbers])
