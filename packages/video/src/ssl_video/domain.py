@@ -78,10 +78,9 @@ class VideoDomain(Domain):
 
         from ssl_video.files.open import has_decord
 
-        decord = f"decord {version('decord2')}" if has_decord() else "missing"
         return {
-            "MP4, MKV, WebM, AVI, MOV": decord if has_decord() else "PyAV",
-            "second backend": f"PyAV {version('av')}",
+            "MP4, MKV, WebM, AVI, MOV": f"PyAV {version('av')}",
+            "second backend": f"decord {version('decord2')}" if has_decord() else "missing",
             "GIF, folders of frames": f"Pillow {version('pillow')}",
         }
 

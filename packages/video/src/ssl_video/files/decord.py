@@ -1,4 +1,4 @@
-"""Video files by decord (its maintained fork decord2), the faster backend."""
+"""Video files by decord (its maintained fork decord2), the second backend."""
 
 from __future__ import annotations
 

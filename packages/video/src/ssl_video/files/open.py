@@ -23,8 +23,8 @@ def open_video(payload: Any, *, backend: Backend = "auto") -> Iterator[Video]:
     """A video open for the length of a `with` block.
 
     `payload` is a path (file or folder of pictures), bytes of a file, or an array or tensor
-    `[T, H, W(, C)]`. `backend` decodes compressed files: "decord", "pyav", or "auto": decord
-    where it is installed. Raises `CorruptSample` for what cannot be read.
+    `[T, H, W(, C)]`. `backend` decodes compressed files: "pyav", "decord", or "auto": PyAV, which
+    is the faster (docs/video.md). Raises `CorruptSample` for what cannot be read.
     """
     video = _opened(payload, backend)
     try:
@@ -62,10 +62,15 @@ def compressed(payload: str | bytes, backend: Backend) -> Video:
         raise UserError(f"data.options.backend: {backend!r}; choose one of {', '.join(BACKENDS)}")
     if not payload:
         raise CorruptSample("is an empty file")
-    if backend == "pyav" or (backend == "auto" and not has_decord()):
+    if backend != "decord":
         from ssl_video.files.pyav import PyAVVideo
 
         return PyAVVideo(payload)
+    if not has_decord():
+        raise UserError(
+            "data.options.backend=decord: decord cannot be imported here; install decord2, or "
+            "leave the backend at auto"
+        )
     from ssl_video.files.decord import DecordVideo
 
     return DecordVideo(payload)
