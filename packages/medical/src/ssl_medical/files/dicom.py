@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,10 @@ _KEPT = (*_GEOMETRY, "SeriesInstanceUID", "Modality", "NumberOfFrames", "Samples
 _TOLERANCE = 0.02
 """Share of the slice distance by which distances may differ."""
 _MAX_FILES = 8192
+_MOST_INFLATED = 1 << 26
+"""Bytes of one slice's file."""
+_META_START = 128 + 4 + 12
+"""Preamble, magic word and the length of the file's meta information come before its rest."""
 
 
 def read_dicom(path: str, *, max_voxels: int) -> Volume:
@@ -74,6 +79,7 @@ def patient_group(path: str) -> str:
 
     for file in series_files(path)[:1]:
         try:
+            _check_inflated(file)
             tags = ["PatientID", "StudyInstanceUID"]
             found = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
         except Exception:
@@ -111,12 +117,29 @@ def _header(file: str) -> _Header:
     import pydicom
 
     try:
+        _check_inflated(file)
         found = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_KEPT))
         return _Header(found)
     except CorruptSample:
         raise
     except Exception as error:  # pydicom raises many kinds on damaged files
         raise CorruptSample(f"DICOM header: {type(error).__name__}") from error
+
+
+def _check_inflated(file: str) -> None:
+    """Refuses a deflated file that holds more than a slice can; pydicom inflates it at once."""
+    from pydicom.filereader import read_file_meta_info
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    meta = read_file_meta_info(file)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    with open(file, "rb") as stream:
+        stream.seek(_META_START + int(meta.FileMetaInformationGroupLength))
+        machine = zlib.decompressobj(-zlib.MAX_WBITS)
+        machine.decompress(stream.read(), _MOST_INFLATED)
+    if machine.unconsumed_tail:
+        raise CorruptSample(f"deflated DICOM expands beyond {_MOST_INFLATED} bytes a slice")
 
 
 def _step(headers: Sequence[_Header]) -> float:

@@ -6,13 +6,21 @@ of the installation and bounds what a compressed file may expand to.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 
 import numpy as np
 
 from ssl_core.errors import CorruptSample
-from ssl_medical.files.volume import Volume, check_affine, check_size, check_values, inflate
+from ssl_medical.files.volume import (
+    Volume,
+    check_affine,
+    check_expansion,
+    check_size,
+    check_values,
+    inflate,
+)
 
 _TYPES = {
     "MET_CHAR": "i1",
@@ -27,7 +35,7 @@ _TYPES = {
 _HEADER_BYTES = 1 << 16
 
 
-def read_meta_image(path: str, *, max_voxels: int) -> Volume:
+def read_meta_image(path: str, *, max_voxels: int, sparse: bool = False) -> Volume:
     """A volume of three axes with one or more channels; positions are LPS in the file."""
     with open(path, "rb") as file:
         header, start = _header(file.read(_HEADER_BYTES))
@@ -43,7 +51,9 @@ def read_meta_image(path: str, *, max_voxels: int) -> Volume:
         affine = _affine(header)
         if header.get("BinaryDataByteOrderMSB", header.get("ElementByteOrderMSB", "F"))[0] in "Tt":
             kind = kind.newbyteorder(">")
-        expected = int(np.prod(sides)) * channels * kind.itemsize
+        expected = math.prod(sides) * channels * kind.itemsize
+        if not sparse:
+            check_expansion(os.path.getsize(path), expected)
         if os.path.getsize(path) - start > expected + _HEADER_BYTES:
             raise CorruptSample("MHA holds more bytes than its header says")
         file.seek(start)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
 
 from ssl_core.errors import CorruptSample
-from ssl_medical.files.volume import Volume, check_affine, check_size, check_values, inflate
+from ssl_medical.files.volume import (
+    Volume,
+    check_affine,
+    check_expansion,
+    check_size,
+    check_values,
+    inflate,
+)
 
 # Signs that turn coordinates of a space into RAS.
 _SPACES = {
@@ -19,7 +27,7 @@ _SPACES |= {"".join(part[0] for part in name.split("-")): s for name, s in _SPAC
 _BYTES = {"raw": None, "gzip": 47, "gz": 47}
 
 
-def read_nrrd(path: str, *, max_voxels: int) -> Volume:
+def read_nrrd(path: str, *, max_voxels: int, sparse: bool = False) -> Volume:
     """A volume of three axes, or of four whose first is a list of channels."""
     import nrrd
 
@@ -39,7 +47,10 @@ def read_nrrd(path: str, *, max_voxels: int) -> Volume:
     check_size(sides, max_voxels)
     if len(sides) not in (3, 4):
         raise CorruptSample(f"NRRD with {len(sides)} axes is no volume")
-    data = _voxels(path, start, encoding, int(np.prod(sides)) * dtype.itemsize)
+    expected = math.prod(sides) * dtype.itemsize
+    if not sparse:
+        check_expansion(os.path.getsize(path), expected)
+    data = _voxels(path, start, encoding, expected)
     voxels = np.frombuffer(data, dtype).reshape(sides, order="F")
     directions = np.atleast_2d(np.asarray(header.get("space directions", np.eye(3)), np.float64))
     rows = directions[-3:]  # a list of channels comes first and has no direction

@@ -17,10 +17,17 @@ from ssl_medical.files.volume import MAX_VOXELS, Volume, check_size, check_value
 SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha", ".dcm", ".npy")
 
 
-def read_volume(payload: Any, *, max_voxels: int = MAX_VOXELS, four_d: FourD = "refuse") -> Volume:
+def read_volume(
+    payload: Any,
+    *,
+    max_voxels: int = MAX_VOXELS,
+    four_d: FourD = "refuse",
+    sparse: bool = False,
+) -> Volume:
     """A scan from a file, a folder of DICOM slices, or an array `[X, Y, Z]` or `[C, X, Y, Z]`.
 
-    Arrays have a spacing of 1 mm. Raises `CorruptSample` with the reason, never a library's error.
+    Arrays have a spacing of 1 mm. `sparse` is for segmentations, which may be compressed more than
+    any scan. Raises `CorruptSample` with the reason, never a library's error.
     """
     if isinstance(payload, np.ndarray):
         return _array(payload, max_voxels)
@@ -34,11 +41,11 @@ def read_volume(payload: Any, *, max_voxels: int = MAX_VOXELS, four_d: FourD = "
         if not os.path.isfile(path):
             raise CorruptSample("does not exist")
         if name.endswith((".nii", ".nii.gz")):
-            return read_nifti(path, max_voxels=max_voxels, four_d=four_d)
+            return read_nifti(path, max_voxels=max_voxels, four_d=four_d, sparse=sparse)
         if name.endswith(".nrrd"):
-            return read_nrrd(path, max_voxels=max_voxels)
+            return read_nrrd(path, max_voxels=max_voxels, sparse=sparse)
         if name.endswith(".mha"):
-            return read_meta_image(path, max_voxels=max_voxels)
+            return read_meta_image(path, max_voxels=max_voxels, sparse=sparse)
         if name.endswith(".npy"):
             return _array(np.load(path, mmap_mode="r", allow_pickle=False), max_voxels)
     except (OSError, ValueError) as error:

@@ -14,6 +14,8 @@ from ssl_core.errors import CorruptSample
 MAX_VOXELS = 1 << 29
 """A scan of 512 x 512 x 2048, or 2 GB in float32."""
 _SMALLEST, _LARGEST = 1e-3, 100.0
+_SMALL, _DENSEST = 1 << 26, 200
+"""Bytes that may come from anything; beyond, by how much a scan's noise lets it be compressed."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,18 @@ def check_size(sides: Sequence[int], max_voxels: int) -> None:
     if count > max_voxels:
         raise CorruptSample(
             f"{' x '.join(map(str, sides))} voxels exceed the cap of {max_voxels} (max_voxels)"
+        )
+
+
+def check_expansion(stored: int, expected: int) -> None:
+    """Refuses a scan whose `stored` bytes claim to hold so many more that only zeros could do it.
+
+    Segmentations, which are nearly all zero, are not held against this.
+    """
+    if expected > _SMALL and expected > _DENSEST * stored:
+        raise CorruptSample(
+            f"{stored} bytes claim to expand to {expected}, {expected // max(1, stored)} times as "
+            "many; no scan does, so this is a damaged file or a decompression bomb"
         )
 
 

@@ -92,7 +92,7 @@ class LabelledReader:
         options = self.reader.options
         limits = {"max_voxels": options.max_voxels, "four_d": options.four_d}
         volume = read_volume(record.payload, **limits)  # type: ignore[arg-type]
-        mask = read_volume(_mask_path(record), max_voxels=options.max_voxels)
+        mask = read_volume(_mask_path(record), max_voxels=options.max_voxels, sparse=True)
         preparation = options.preparation
         data, _ = preparation.aligned(volume)
         labels, _ = preparation.aligned(mask, nearest=True)
