@@ -9,7 +9,7 @@ RESNET = {"encoder": "resnet_nano", "encoder_options": {"widths": (4, 8)}}
 UNET = {"encoder": "unet_nano", "encoder_options": {"widths": (4, 8), "dim": 4}}
 VIT = {"encoder": "vit_nano_patch8", "encoder_options": {"depth": 1, "dim": 48}}
 CSWIN = {
-    "encoder": "cswin_nano",
+    "encoder": "cswin_unet_nano",
     "encoder_options": {"dim": 6, "depths": (1, 1), "heads": (3, 3), "stripes": (1, 0)},
 }
 SMALL = {"view_options": {"size": 16}}

@@ -76,6 +76,29 @@ def test_the_values_convolution_adds_to_the_attention() -> None:
     assert StripeAttention(4, 2, axes=2, stripe=7).window((14, 9), 1) == (7, 9)
 
 
+@pytest.mark.parametrize("window", [(1, 5, 1), (2, 1, 4), (2, 3, 2), (1, 1, 1)])
+def test_what_is_left_out_of_the_values_convolution_is_padding(window) -> None:
+    layer = StripeAttention(12, 3, axes=3, stripe=1)
+    values = draw(7, *window, 4).detach().float()
+    plain = layer.lepe[1](values.movedim(-1, 1)).movedim(1, -1)
+    torch.testing.assert_close(layer._beside(values, 1), plain)
+
+
+def test_the_way_up_meets_every_map_of_the_way_down() -> None:
+    spec = SPEC | {"channels": 1}
+    torch.manual_seed(0)
+    encoder = create_encoder("cswin_unet_nano", spec, stripes=(0, 0, 0), stem_stride=1).eval()
+    assert [name for name in encoder.up if name.startswith("rise")] == ["rise1", "rise0"]
+    for step in (encoder.up["rise0"], encoder.up["rise1"]):
+        assert step.block.attn.axes == 3
+    data = torch.zeros(1, 1, 8, 8, 8, requires_grad=True)
+    features, dense = encoder.dense(data)
+    assert dense.shape == (1, 16, 8, 8, 8)
+    torch.testing.assert_close(features.pooled, encoder(data).pooled)
+    dense.square().sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+
+
 @pytest.mark.parametrize("name", ["cswin_nano", "cswin_tiny"])
 def test_widths_fit_heads_on_two_and_three_axes(name) -> None:
     small = {"cswin_tiny": {"depths": (1, 1), "heads": (2, 4), "stripes": (1, 0)}}.get(name, {})

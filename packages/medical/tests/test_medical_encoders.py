@@ -13,6 +13,7 @@ SMALL = {
     "resnet_nano": {"widths": (4, 8)},
     "unet_nano": {"widths": (4, 8), "dim": 4},
     "cswin_nano": {"dim": 6, "depths": (1, 1), "heads": (3, 3), "stripes": (1, 0)},
+    "cswin_unet_nano": {"dim": 6, "depths": (1, 1), "heads": (3, 3), "stripes": (1, 0)},
     "vit_nano_patch16": {"depth": 1},
     "monai_segresnet": {"init_filters": 8, "blocks_down": (1, 1, 1)},
     "monai_dynunet": {"filters": (4, 8, 8)},
@@ -35,10 +36,12 @@ def test_every_encoder_gives_pooled_tokens_and_dense_features(name) -> None:
     assert again.pooled.shape == features.pooled.shape
     again.pooled.square().sum().backward()
     unused = [n for n, p in encoder.named_parameters() if p.grad is None and "up." not in n]
-    assert not unused, "only the U-Net's climb is outside the pooled features"
+    assert not unused, "only the U-Nets' way up is outside the pooled features"
 
 
-@pytest.mark.parametrize("name", ["resnet_nano", "unet_nano", "cswin_nano", "vit_nano_patch8"])
+@pytest.mark.parametrize(
+    "name", ["resnet_nano", "unet_nano", "cswin_nano", "cswin_unet_nano", "vit_nano_patch8"]
+)
 def test_slices_take_the_same_encoders(name) -> None:
     spec = {"channels": 1, "axes": 2, "block": [16, 16, 1], "view_sides": [16, 16]}
     features = create_encoder(name, spec)(torch.randn(2, 1, 16, 16))

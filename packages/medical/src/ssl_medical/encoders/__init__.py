@@ -14,6 +14,8 @@ ENCODERS = {
     },
     "cswin_nano": "ssl_medical.encoders.cswin:nano",
     "cswin_tiny": "ssl_medical.encoders.cswin:tiny",
+    "cswin_unet_nano": "ssl_medical.encoders.cswin_unet:nano",
+    "cswin_unet_tiny": "ssl_medical.encoders.cswin_unet:tiny",
     **{
         f"monai_{name}": f"ssl_medical.encoders.monai_models:{name}"
         for name in ("segresnet", "dynunet", "swin_unetr", "vit", "resnet")

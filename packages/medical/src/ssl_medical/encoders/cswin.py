@@ -22,6 +22,8 @@ from ssl_core.networks.dropout import DropPath
 from ssl_core.networks.transformer import Mlp
 from ssl_medical.encoders.resnet_nano import CONV, pooled
 
+_CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
 
 class StripeAttention(nn.Module):
     """`[B, *grid, D] -> [B, *grid, D]`; `stripe` 0 is as wide as the grid: attention to all."""
@@ -44,18 +46,33 @@ class StripeAttention(nn.Module):
         grid = x.shape[1:-1]
         qkv = self.qkv(x).unflatten(-1, (3, self.axes, -1))
         parts = []
-        for axis in range(self.axes):
+        for axis, own in enumerate(qkv.unbind(-2)):  # [B, *grid, 3, d]
             window = self.window(grid, axis)
-            q, k, v = (_bars(qkv[..., n, axis, :], window) for n in range(3))  # [R, *window, d]
-            split = [
-                t.flatten(1, -2).unflatten(-1, (self.heads // self.axes, -1)) for t in (q, k, v)
-            ]
-            out = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in split))
-            out = out.transpose(1, 2).reshape(v.shape)
+            bars = _bars(own.flatten(-2), window).unflatten(-1, (3, -1))  # [R, *window, 3, d]
+            each = bars.flatten(1, -3).unflatten(-1, (self.heads // self.axes, -1))
+            q, k, v = each.permute(2, 0, 3, 1, 4)  # [R, heads, places, d / heads]
+            out = F.scaled_dot_product_attention(q, k, v)
+            values = bars[..., 2, :]
+            out = out.transpose(1, 2).reshape(values.shape)
             if len(self.lepe):
-                out = out + self.lepe[axis](v.movedim(-1, 1)).movedim(1, -1)
+                out = out + self._beside(values, axis)
             parts.append(_whole(out, window, grid))
         return self.proj(torch.cat(parts, dim=-1))  # type: ignore[no-any-return]
+
+    def _beside(self, values: Tensor, axis: int) -> Tensor:
+        """LePE of bars `[R, *window, d]`.
+
+        Along axes where a bar is one place wide the kernel meets nothing but padding, so that only
+        its middle counts: a convolution over the others alone gives the same for a fraction.
+        """
+        conv = self.lepe[axis]
+        sides = values.shape[1:-1]
+        wide = [a for a, side in enumerate(sides) if side > 1] or [0]
+        kernel = conv.weight[(..., *(slice(None) if a in wide else 1 for a in range(self.axes)))]
+        x = values.reshape(len(values), *(sides[a] for a in wide), -1).movedim(-1, 1)
+        bias: Tensor = conv.bias  # type: ignore[assignment]
+        out = _CONVOLVE[len(wide)](x, kernel, bias, padding=1, groups=x.shape[1])
+        return out.movedim(1, -1).reshape(values.shape)
 
     def window(self, grid: Sequence[int], axis: int) -> tuple[int, ...]:
         """Sides of the bars along `axis`."""
@@ -173,6 +190,11 @@ class CSwin(nn.Module):
         return pooled(self.stages(data)[-1])
 
 
+def fitted(heads: Sequence[int], axes: int) -> list[int]:
+    """Numbers of heads, rounded up to multiples of the axes."""
+    return [axes * math.ceil(h / axes) for h in heads]
+
+
 def cswin(
     spec: Mapping[str, Any],
     *,
@@ -190,7 +212,7 @@ def cswin(
     Where heads are no multiple of the axes they are rounded up, and `dim` with them.
     """
     axes = int(spec["axes"]) if axes is None else axes
-    heads = [axes * math.ceil(h / axes) for h in heads]
+    heads = fitted(heads, axes)
     most = math.lcm(*(h // math.gcd(h, 2**stage) for stage, h in enumerate(heads)))
     return CSwin(
         channels=int(spec["channels"]),
