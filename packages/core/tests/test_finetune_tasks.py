@@ -17,6 +17,7 @@ from ssl_core.errors import UserError
 from ssl_core.evaluation import heads
 from ssl_core.rng import generator
 from ssl_core.runs.folder import Run
+from ssl_core.runs.rivals import ORDER as RIVALS
 from ssl_core.runs.targets import class_targets, label_targets, number_targets
 from ssl_core.runs.tasks import Classification, MultiLabel, Regression
 from ssl_core.testing.vectors import VECTORS
@@ -191,3 +192,27 @@ def test_the_finetune_protocol_is_a_measure_of_every_domain(run: Run) -> None:
     assert not (run.path / "finetune").exists()
     with pytest.raises(UserError, match="did you mean 'steps'"):
         api.evaluate(run, more={"finetune": {"step": 4}})
+
+
+def test_few_labels_tell_this_encoder_from_the_same_one_from_scratch(run: Run) -> None:
+    options = {"labels": [2, 4], "draws": 2, "steps": 3, "batch_size": 8}
+    found = api.evaluate(run, probe=False, more={"few_label_finetune": options})
+    measured = found["more"]["few_label_finetune"]
+    assert [row["labels"] for row in measured["rows"]] == [2, 4]
+    assert all(len(row["each"][name]) == 2 for row in measured["rows"] for name in RIVALS)
+    assert set(measured["score"]["rivals"]) == {"raw input", "from scratch"}
+    assert "Fine-tuned on 2 labels a class" in found["verdict"]
+    again = api.evaluate(run, probe=False, more={"few_label_finetune": {**options, "labels": 2}})
+    assert again["more"]["few_label_finetune"]["rows"] == measured["rows"][:1]
+    with pytest.raises(UserError, match="is no number of records a class"):
+        api.evaluate(run, probe=False, more={"few_label_finetune": {"labels": 0}})
+    table = measured["table"]
+    assert len(table[0]) == len(table[1][0]) == 1 + len(RIVALS)
+
+
+def test_few_labels_of_one_class_measure_nothing(run: Run, tmp_path: Path) -> None:
+    np.save(tmp_path / "vectors.npy", generator("one class").normal(size=(60, 24)))
+    np.save(tmp_path / "labels.npy", np.zeros(60, np.int64))
+    more = {"few_label_finetune": {}}
+    found = api.evaluate(run, str(tmp_path), probe=False, more=more)
+    assert "there are no labels" in found["verdict"]

@@ -143,7 +143,7 @@ def finetune_run(
         before = _scores(model, heldout, chosen, start.weight, start.bias, told.values[asked])
         method = LinearHead(
             model.encoder,
-            _policy(domain, recipe, model, views),
+            policy_of(domain, recipe, model, views),
             task=chosen,
             start=start,
             goal=chosen.goal(told.values[rows]),
@@ -179,7 +179,9 @@ def few_rows(count: int, wanted: int | None, *, seed: int = 0) -> np.ndarray:
     return np.sort(shuffled(np.arange(chosen), max(1, count), "labelled records", seed))
 
 
-def _policy(domain: Domain, recipe: recipes.Recipe, model: Model, views: str | None) -> ViewPolicy:
+def policy_of(
+    domain: Domain, recipe: recipes.Recipe, model: Model, views: str | None
+) -> ViewPolicy:
     """The named policy; else the domain's gentlest random one; else the run's own.
 
     It makes views of the size the encoder was trained on.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ssl_core.runs.folder import Run
 
 MEASURES = {
+    "few_label_finetune": "ssl_core.runs.few_labels:few_label_finetune",
     "finetune": "ssl_core.runs.finetuning:finetune_protocol",
     "layers": "ssl_core.runs.layer_probes:layers",
 }
