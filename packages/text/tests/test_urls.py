@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from urllib.parse import urlsplit
 
@@ -11,9 +12,10 @@ import pytest
 from ssl_core.data import split_holdout
 from ssl_core.errors import UserError
 from ssl_core.recipe import Data
+from ssl_core.rng import generator
 from ssl_core.runs.parts import write_samples
 from ssl_text.domain import TEXT
-from ssl_text.urls import FAMILIES, write_urls
+from ssl_text.urls import FAMILIES, PAIRS, write_urls
 
 
 def rows(folder, side):
@@ -65,3 +67,11 @@ def test_wrong_arguments_are_the_users_error(folder):
         write_urls(folder, count=100)
     with pytest.raises(UserError, match="'links' is not known; available: urls"):
         write_samples(TEXT, folder.parent / "new", count=100, seed=0, kind="links")
+
+
+def test_a_pair_is_told_by_the_order_of_its_parts_alone():
+    for number, arrange in enumerate(PAIRS.values()):
+        (harmless, _), (other, _) = arrange(generator("parts", number))
+        bags = [Counter(re.split(r"([^a-z0-9])", text)) for text in (harmless, other)]
+        assert bags[0] == bags[1]
+        assert harmless != other

@@ -1,10 +1,12 @@
 """Artificial URLs in eight families, half of them harmless: what URLBERT's laptop recipe learns on.
 
-Families come in pairs that use the same words in other places: a bank's own address and one that
-carries the bank's name below a foreign domain, a shop and a misspelt copy of it, a news page and a
-redirection to one, an archive's download and one from a name made by chance. The order of the
-parts tells them apart better than a count of them. Names are made up; no two sides of the hold-out
-share a registered domain (`group`).
+Families come in pairs that arrange the same parts in two ways: a bank's own address that names
+a partner, and one of a stranger that carries the bank's name in front of its own; a shop that is
+asked for a misspelt name, and the misspelt copy of a shop; a news page that passes a link on, and
+a link that passes on to a news page; an archive's folder with a name made by chance, and a host
+with such a name. Within a pair the order of the parts alone tells: a bag of tokens knows the pair
+and has to toss a coin. Names are made up; no two sides of the hold-out share a registered domain
+(`group`).
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 
@@ -23,8 +24,7 @@ TEST_SHARE = 0.2
 _ONSETS = "b br c cl d dr f fl g gr h k l m n p pl r s st t tr v w z"
 _VOWELS = "a e i o u ai ea io ou"
 _CODAS = "n r l s t x m nd rk"
-_GOOD = "com org net de co.uk eu fr io"
-_CHEAP = "top xyz info tk click com net online"
+_ENDS = "com org net de co.uk eu fr io top xyz info online"
 _ACCOUNT = "login account secure verify update signin session customer online service"
 _GOODS = "shoes jacket lamp phone chair camera watch garden kitchen sale color size men women"
 _TOPICS = "world sport science election market weather culture health travel report review"
@@ -54,100 +54,71 @@ def _syllable(rng: np.random.Generator) -> str:
     return f"{_one(rng, _ONSETS)}{_one(rng, _VOWELS)}{coda}"
 
 
-def _query(rng: np.random.Generator) -> str:
+def _query(rng: np.random.Generator, before: str) -> str:
     """Parameters that say nothing, in two of five addresses."""
     if rng.random() < 0.6:
         return ""
     names = _some(rng, "id ref page lang s q v", 1, 2)
-    return "?" + "&".join(f"{name}={int(rng.integers(1, 9999))}" for name in names)
+    first = "&" if "?" in before else "?"
+    return first + "&".join(f"{name}={int(rng.integers(1, 9999))}" for name in names)
 
 
-def _own(rng: np.random.Generator) -> str:
-    return f"{_name(rng)}.{_one(rng, _GOOD)}"
+def _site(rng: np.random.Generator) -> str:
+    """A registered domain."""
+    return f"{_name(rng)}.{_one(rng, _ENDS)}"
 
 
-def _kind(rng: np.random.Generator) -> str:
-    """What banks' names end in."""
-    return str(rng.choice(["bank", "pay", "credit", ""]))
+def _account(rng: np.random.Generator) -> tuple[tuple[str, str], tuple[str, str]]:
+    """A bank's page about a partner; a page of the partner's that begins with the bank's name."""
+    bank = f"{_name(rng)}{rng.choice(['bank', 'pay', 'credit', ''])}.{_one(rng, _ENDS)}"
+    other, (front, page) = _site(rng), _some(rng, _ACCOUNT, 2, 2)
+    return (f"{front}.{bank}/{page}/{other}", bank), (f"{bank}.{other}/{front}/{page}", other)
 
 
-def _bank(rng: np.random.Generator) -> tuple[str, str]:
-    domain = f"{_name(rng)}{_kind(rng)}.{_one(rng, _GOOD)}"
-    front = _one(rng, "www online my secure")
-    return f"https://{front}.{domain}/{'/'.join(_some(rng, _ACCOUNT, 1, 3))}{_query(rng)}", domain
-
-
-def _phishing(rng: np.random.Generator) -> tuple[str, str]:
-    bait = f"{_name(rng)}{_kind(rng)}.{_one(rng, _GOOD)}"
-    domain = f"{'-'.join([_name(rng, 1), *_some(rng, _ACCOUNT, 0, 1)])}.{_one(rng, _CHEAP)}"
-    path = "/".join(_some(rng, _ACCOUNT, 1, 2))
-    return f"{_scheme(rng)}://{bait}.{domain}/{path}{_query(rng)}", domain
-
-
-def _shop(rng: np.random.Generator) -> tuple[str, str]:
-    domain = _own(rng)
-    goods = _some(rng, _GOODS, 2, 4)
-    number = int(rng.integers(100, 99999))
-    return f"https://www.{domain}/{goods[0]}/{'-'.join(goods[1:])}-{number}{_query(rng)}", domain
-
-
-def _misspelt(rng: np.random.Generator) -> tuple[str, str]:
-    name = _name(rng)
+def _goods(rng: np.random.Generator) -> tuple[tuple[str, str], tuple[str, str]]:
+    """A shop asked for a misspelt name; a shop of that name asked for the right one."""
+    name, end = _name(rng), _one(rng, _ENDS)
     place = int(rng.integers(len(name)))
-    digit = _DIGITS.get(name[place], "-")
-    wrong = f"{name[:place]}{digit}{name[place + (digit != '-') :]}".strip("-")
-    domain = f"{wrong}{rng.choice(['', '-shop', '-outlet'])}.{_one(rng, _CHEAP)}"
-    goods = _some(rng, _GOODS, 2, 4)
-    return f"{_scheme(rng)}://{domain}/{'-'.join(goods)}.html{_query(rng)}", domain
+    digit = _DIGITS.get(name[place], str(rng.integers(10)))
+    wrong = f"{name[:place]}{digit}{name[place + 1 :]}"
+    goods = "-".join(_some(rng, _GOODS, 2, 4))
+    return (
+        (f"{name}.{end}/{goods}/{wrong}", f"{name}.{end}"),
+        (f"{wrong}.{end}/{goods}/{name}", f"{wrong}.{end}"),
+    )
 
 
-def _news(rng: np.random.Generator) -> tuple[str, str]:
-    domain = _own(rng)
+def _link(rng: np.random.Generator) -> tuple[tuple[str, str], tuple[str, str]]:
+    """A news page that counts where its readers go; a counter that sends them to the page."""
+    paper, other = _site(rng), _site(rng)
     day = f"{rng.integers(2015, 2025)}/{rng.integers(1, 13):02}/{rng.integers(1, 29):02}"
-    topics = _some(rng, _TOPICS, 2, 4)
-    return f"https://{domain}/{day}/{topics[0]}/{'-'.join(topics)}{_query(rng)}", domain
+    page = f"{paper}/{day}/{'-'.join(_some(rng, _TOPICS, 2, 4))}"
+    hop, name = f"{other}/{_one(rng, 'click out r go track')}", _one(rng, "url u to goto")
+    return (f"{page}?{name}={hop}", paper), (f"{hop}?{name}={page}", other)
 
 
-def _redirection(rng: np.random.Generator) -> tuple[str, str]:
-    domain = f"{_name(rng)}.{_one(rng, _CHEAP)}"
-    inner, _ = _news(rng)
-    name = _one(rng, "url u to goto")
-    path = _one(rng, "click out r go track")
-    return f"{_scheme(rng)}://{domain}/{path}?{name}={quote(inner, safe='')}", domain
-
-
-def _download(rng: np.random.Generator) -> tuple[str, str]:
-    domain = _own(rng)
+def _file(rng: np.random.Generator) -> tuple[tuple[str, str], tuple[str, str]]:
+    """A named host's folder with a name made by chance, and the other way round."""
+    letters = "".join(rng.choice(list(_LETTERS), size=rng.integers(8, 16)))
+    name, end = _name(rng), _one(rng, _ENDS)
     version = ".".join(str(int(n)) for n in rng.integers(0, 20, size=3))
-    name = "-".join(_some(rng, _FILES, 1, 2))
-    end = _one(rng, "zip exe tar.gz msi")
-    return f"https://{_one(rng, 'dl files www')}.{domain}/{name}-{version}.{end}", domain
+    packed = f"{'-'.join(_some(rng, _FILES, 1, 2))}-{version}.{_one(rng, 'zip exe tar.gz msi')}"
+    return (
+        (f"{name}.{end}/{letters}/{packed}", f"{name}.{end}"),
+        (f"{letters}.{end}/{name}/{packed}", f"{letters}.{end}"),
+    )
 
 
-def _generated(rng: np.random.Generator) -> tuple[str, str]:
-    letters = rng.choice(list(_LETTERS), size=rng.integers(8, 16))
-    domain = f"{''.join(letters)}.{_one(rng, _CHEAP)}"
-    where = domain if rng.random() < 0.7 else ".".join(str(int(n)) for n in rng.integers(1, 255, 4))
-    name = "-".join(_some(rng, _FILES, 1, 2))
-    end = _one(rng, "zip exe php msi")
-    return f"{_scheme(rng)}://{where}/{name}.{end}{_query(rng)}", where
-
-
-def _scheme(rng: np.random.Generator) -> str:
-    return "https" if rng.random() < 0.6 else "http"
-
-
-FAMILIES: dict[str, Callable[[np.random.Generator], tuple[str, str]]] = {
-    "bank": _bank,
-    "phishing": _phishing,
-    "shop": _shop,
-    "misspelt": _misspelt,
-    "news": _news,
-    "redirection": _redirection,
-    "download": _download,
-    "generated": _generated,
+PAIRS: dict[tuple[str, str], Callable[[np.random.Generator], tuple[tuple[str, str], ...]]] = {
+    ("bank", "phishing"): _account,
+    ("shop", "misspelt"): _goods,
+    ("news", "redirection"): _link,
+    ("download", "generated"): _file,
 }
-"""Label -> what makes a URL and its registered domain."""
+"""Labels -> what arranges the same parts in both ways: what follows the scheme, and its domain."""
+
+FAMILIES = tuple(name for pair in PAIRS for name in pair)
+"""Labels; the first of each pair is harmless."""
 
 
 def write_urls(folder: Path, *, count: int, seed: int = 0) -> None:
@@ -173,9 +144,15 @@ def write_urls(folder: Path, *, count: int, seed: int = 0) -> None:
 
 def _row(number: int, side: str, seed: int, taken: set[str]) -> dict[str, str]:
     """One URL, of a domain the other side does not have."""
-    label = list(FAMILIES)[number % len(FAMILIES)]
+    label = FAMILIES[number % len(FAMILIES)]
+    pair = next(pair for pair in PAIRS if label in pair)
     rng = generator("url", seed, side, number)
     while True:
-        text, domain = FAMILIES[label](rng)
+        text, domain = PAIRS[pair](rng)[pair.index(label)]
         if domain not in taken:
-            return {"text": text, "label": label, "group": domain}
+            scheme = "https" if rng.random() < 0.6 else "http"
+            return {
+                "text": f"{scheme}://{text}{_query(rng, text)}",
+                "label": label,
+                "group": domain,
+            }
