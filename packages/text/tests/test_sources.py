@@ -119,6 +119,20 @@ def test_csv_cells_may_span_lines(tmp_path, monkeypatch, chunk):
     assert [source[i].key for i in range(3)] == ["a.csv:2", "a.csv:4", "a.csv:5"]
 
 
+def test_a_quote_that_is_never_closed_joins_no_rows(tmp_path):
+    path = written(tmp_path / "a.csv", 'text,label\none,x\n"two,x\nthree,y\n')
+    with pytest.raises(UserError, match=r"a\.csv: double quotes do not pair up: the row on line 3"):
+        opened(path)
+
+
+def test_a_json_file_of_rows_is_read_and_one_value_refused(tmp_path):
+    rows = '{"text": "one"}\n{"text": "two"}\n'
+    assert texts(opened(written(tmp_path / "rows.json", rows))) == ["one", "two"]
+    for value in ('[{"text": "one"}]', '{\n  "text": "one"\n}'):
+        with pytest.raises(UserError, match="one JSON value; write one object a line"):
+            opened(written(tmp_path / "value.json", value))
+
+
 def test_tsv_takes_quotes_as_they_are(tmp_path):
     source = opened(written(tmp_path / "a.tsv", 'text\tlabel\nan "inch is 1"\tx\n5" tall\ty\n'))
     assert texts(source) == ['an "inch is 1"', '5" tall']

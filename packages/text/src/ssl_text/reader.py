@@ -158,7 +158,8 @@ def _texts(source: Source, limit: int) -> Iterator[str]:
         read += 1
         yield text
     if first and not read:
+        convert = "; `iconv -f LATIN1 -t UTF-8` converts what is in Latin-1"
         raise UserError(
-            f"data: no document can be read, the first because: {first}; text must be in UTF-8 "
-            "(`iconv -f LATIN1 -t UTF-8` converts what is in Latin-1)"
+            f"data: no document can be read, the first because: {first}"
+            + (convert if "invalid UTF-8" in first else "")
         )

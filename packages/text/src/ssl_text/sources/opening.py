@@ -42,13 +42,13 @@ _NOTHING = Spans(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.in
 def open_text(path: Path, *, format: str, options: TextOptions) -> Source:
     """The documents at `path`.
 
-    `format` "auto" takes `.jsonl` and `.ndjson` as JSON lines, `.csv` and `.tsv` as tables,
-    `.parquet` as Parquet, `.fasta` (`.fa`, `.faa`, `.fas`) as sequences, any other single file as
-    one document a line; all but Parquet may end in `.gz` or `.zst` besides. A folder of one of
-    these is read as one source; a folder of plain text files has one document a file, with the
-    names of sub-folders as classes; a folder that `datasets` saved is read as it is ("saved").
-    Folders named train and test (or val) become the two sides of the hold-out. Raises `UserError`
-    when there is nothing to read.
+    `format` "auto" takes `.jsonl` and `.ndjson` (and a single `.json` of rows) as JSON lines,
+    `.csv` and `.tsv` as tables, `.parquet` as Parquet, `.fasta` (`.fa`, `.faa`, `.fas`) as
+    sequences, any other single file as one document a line; all but Parquet may end in `.gz` or
+    `.zst` besides. A folder of one of these is read as one source; a folder of plain text files
+    has one document a file, with the names of sub-folders as classes; a folder that `datasets`
+    saved is read as it is ("saved"). Folders named train and test (or val) become the two sides
+    of the hold-out. Raises `UserError` when there is nothing to read.
     """
     if format not in FORMATS:
         raise unknown("data.format", format, FORMATS)
@@ -133,7 +133,24 @@ def _detect(path: Path, format: str) -> tuple[str, Sequence[str]]:
     for kind, wanted in suffixes.items():
         if _holds(path, wanted):
             return kind, wanted
+    if path.is_file() and path.suffix.lower() == ".json":
+        return _json_lines(path), (".json",)
     return ("lines" if path.is_file() else "files"), with_packed(PLAIN)
+
+
+def _json_lines(path: Path) -> str:
+    """The kind of a `.json` file of one object a line; one value over all of it is refused."""
+    with path.open("rb") as file:
+        first = next(
+            (line for line in iter(lambda: file.readline(1 << 20), b"") if line.strip()), b""
+        )
+    text = first.strip()
+    if not text.startswith(b"{") or not text.endswith(b"}"):
+        raise UserError(
+            f"data: {path} is one JSON value; write one object a line (.jsonl), for instance with "
+            f"`jq -c '.[]' {path.name} > {path.stem}.jsonl`"
+        )
+    return "jsonl"
 
 
 def _holds(path: Path, suffixes: Sequence[str]) -> bool:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ssl_core.errors import UserError
+
 _CHUNK = 1 << 24
 _NEWLINE, _QUOTE, _RETURN, _GREATER = 10, 34, 13, 62
 
@@ -31,7 +33,8 @@ def lines(path: Path, *, quoted: bool = False) -> Spans:
     """One document a line, blank lines left out; line ends (LF or CRLF) belong to no document.
 
     With `quoted`, a line end between double quotes belongs to a cell (RFC 4180), so that a row of
-    a table may span several lines.
+    a table may span several lines. Quotes that do not pair up would join rows unseen: `UserError`
+    names the first line of the row that then runs to the end of the file.
     """
     ends: list[np.ndarray] = []  # positions of the line ends that close a document
     breaks: list[np.ndarray] = []  # number of line ends before each of them, in the whole file
@@ -51,6 +54,12 @@ def lines(path: Path, *, quoted: bool = False) -> Spans:
     closed = np.concatenate([*breaks, [seen]]).astype(np.int64)
     start = np.concatenate([[0], end[:-1] + 1])
     first = np.concatenate([[0], closed[:-1] + 1]) + 1
+    if quotes:
+        raise UserError(
+            f"data: {path}: double quotes do not pair up: the row on line {first[-1]} would run "
+            "to the end of the file; close it (a quote inside a quoted cell is written twice), or "
+            "save the table as .tsv, where quotes are plain characters"
+        )
     spans = Spans(start, end - start, first)
     return _without_blank(path, spans[spans.length > 0])
 
