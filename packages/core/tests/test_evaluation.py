@@ -177,6 +177,20 @@ def test_linear_probe_is_the_penalised_optimum_on_raw_features() -> None:
     assert fitted.converged
 
 
+def test_linear_probe_of_wide_features_is_the_optimum_too() -> None:
+    """With more numbers than rows it is fitted in the span of the rows."""
+    x, y = clusters(3, 8, 60, spread=2.0)
+    fitted = probe.linear_probe(x, y, grid=(0.1,), max_iter=5000)
+    assert fitted.weight.shape == (3, 60)
+    mean, std = x.double().mean(0).numpy(), x.double().std(0, correction=0).numpy()
+    weight, standard = fitted.weight * std, (x.numpy() - mean) / std
+    logits = standard @ weight.T + fitted.bias + fitted.weight @ mean
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    gradient = (p - np.eye(3)[y.numpy()]).T @ standard + weight / 0.1
+    assert np.abs(gradient).max() < 0.05
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 def test_linear_probe_separates_clusters(classes: int) -> None:
     x, y = clusters(classes, 25, 16, spread=0.3)

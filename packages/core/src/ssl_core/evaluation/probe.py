@@ -65,12 +65,24 @@ def linear_probe(
         raise UserError(f"a linear probe needs at least two classes, got {len(np.unique(y))}")
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale == 0] = 1.0
-    x = (x - mean) / scale
+    x, axes = _spanned((x - mean) / scale)
     best, validation = _select(x, y, seed=seed, grid=grid, max_iter=max_iter)
     model, converged = _fit(x, y, best, max_iter)
     weight, bias = _both_classes(model)
-    weight = weight / scale
+    weight = (weight if axes is None else weight @ axes.T) / scale
     return Probe(weight, bias - weight @ mean, model.classes_, best, validation, converged)
+
+
+def _spanned(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows `[N, D]` in N coordinates of their own span, and its axes `[D, N]`, where D > N.
+
+    The penalty keeps the best weights in the span, so the optimum is the same and costs what N
+    numbers a row cost: raw inputs have thousands.
+    """
+    if x.shape[1] <= x.shape[0]:
+        return x, None
+    axes, rows = np.linalg.qr(x.T)
+    return np.ascontiguousarray(rows.T), axes
 
 
 def validation_rows(labels: np.ndarray, *, seed: int, share: float = 0.2) -> np.ndarray:
