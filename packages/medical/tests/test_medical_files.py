@@ -248,6 +248,21 @@ def test_bad_files_are_refused_before_they_cost_anything(tmp_path) -> None:
     refused(nifti(tmp_path / "five.nii", VOXELS[..., None, None].repeat(2, 4)), "5-D")
 
 
+def test_what_nibabel_mends_is_not_logged_and_its_log_left_as_it_was(tmp_path, caplog) -> None:
+    image = nibabel.Nifti1Image(VOXELS, AFFINE)
+    image.header.set_sform(AFFINE, code=1)
+    image.header["qform_code"], image.header["pixdim"][2] = 0, 0
+    content = image.header.binaryblock + b"\0" * 4 + VOXELS.tobytes(order="F")
+    (tmp_path / "zero.nii").write_bytes(content)
+    log = nibabel.imageglobals.logger
+    handlers = list(log.handlers)
+    np.testing.assert_allclose(read_volume(str(tmp_path / "zero.nii")).affine, AFFINE)
+    assert not caplog.records
+    assert log.handlers == handlers
+    log.warning("heard")
+    assert [record.message for record in caplog.records] == ["heard"]
+
+
 def test_bricks_return_any_block_with_zeros_outside(tmp_path) -> None:
     voxels = np.random.default_rng(1).integers(1, 99, (2, 70, 33, 40)).astype(np.int16)
     padded = np.pad(voxels, ((0, 0), (8, 8), (8, 8), (8, 8)))

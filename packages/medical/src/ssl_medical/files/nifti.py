@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import os
 import struct
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Literal
 
 import numpy as np
@@ -40,14 +44,13 @@ def read_nifti(
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
-    from nibabel.imageglobals import LoggingOutputSuppressor
     from nibabel.spatialimages import HeaderDataError
 
     packed = path.lower().endswith(".gz")
     try:
         with gzip.open(path) if packed else open(path, "rb") as file:  # type: ignore[attr-defined]
             _check_header(file)
-        with LoggingOutputSuppressor():  # what it mends is either harmless or refused above
+        with _quiet():  # what it mends is either harmless or refused above
             image = nibabel.load(path)
         sides = tuple(int(side) for side in image.shape)
     except (ImageFileError, HeaderDataError, ValueError, OSError, EOFError, zlib.error) as error:
@@ -72,6 +75,29 @@ def read_nifti(
         data = data[..., :1] if four_d == "first" else data
         return Volume(check_values(np.moveaxis(data, 3, 0)), affine)
     return Volume(check_values(data[None]), affine)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing from nibabel's log in this thread.
+
+    Its own suppressor takes the log's handlers away for good, after which Python prints warnings.
+    """
+    from nibabel.imageglobals import logger
+
+    logger.addFilter(_heard)  # adding it again changes nothing
+    _reading.quiet = True
+    try:
+        yield
+    finally:
+        _reading.quiet = False
+
+
+_reading = threading.local()
+
+
+def _heard(record: logging.LogRecord) -> bool:
+    return not getattr(_reading, "quiet", False)
 
 
 def _check_header(file: IO[bytes]) -> None:
