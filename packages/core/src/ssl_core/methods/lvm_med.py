@@ -43,12 +43,18 @@ class Reps:
 
 
 class Messages(nn.Module):
-    """x <- W x + V (sum over a node's neighbours), twice, ReLU and dropout between."""
+    """x <- W x + V (sum over a node's neighbours), twice, ReLU and dropout between.
+
+    V starts at zero: sums of neighbours of neighbours hold most of a small group, and nodes that
+    are all alike at the start are never matched, nor told apart by what matching asks of them.
+    """
 
     def __init__(self, dim: int, *, dropout: float) -> None:
         super().__init__()
         self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in range(2))
         self.near = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(2))
+        for layer in self.near:
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
         self.drop = KeyedDropout(dropout, stream="messages")
 
     def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:
