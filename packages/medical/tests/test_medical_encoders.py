@@ -39,6 +39,16 @@ def test_every_encoder_gives_pooled_tokens_and_dense_features(name) -> None:
     assert not unused, "only the U-Nets' way up is outside the pooled features"
 
 
+def test_one_coarse_map_grows_step_by_step() -> None:
+    encoder = create_encoder("vit_nano_patch16", SPEC, depth=1)
+    up = DenseHead(encoder, dim=8).up
+    widths = [step[0].weight.shape[:2] for step in (*up.steps, up.last)]
+    assert widths == [(48, 96), (24, 48), (12, 24), (8, 12)]
+    assert up([torch.randn(2, 96, 2, 2, 2)], (32, 32, 32)).shape == (2, 8, 32, 32, 32)
+    monai = create_encoder("monai_vit", SPEC, **SMALL["monai_vit"])
+    assert len(DenseHead(monai, dim=8).up.steps) == 3, "patches of 16 in MONAI's network too"
+
+
 @pytest.mark.parametrize(
     "name", ["resnet_nano", "unet_nano", "cswin_nano", "cswin_unet_nano", "vit_nano_patch8"]
 )

@@ -34,6 +34,7 @@ class MonaiEncoder(nn.Module):
             found = self.eval().stages(torch.zeros(1, channels, *sides))
             self.train(training)
         self.levels = tuple(x.shape[1] for x in found)
+        self.strides = tuple(int(sides[0]) // x.shape[2] for x in found)
         self.embed_dim = self.levels[-1]
 
     def stages(self, data: Tensor) -> list[Tensor]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_core.encoder import Features
+from ssl_core.encoder import Features, token_width
 from ssl_core.errors import UserError
 from ssl_medical.encoders.resnet_nano import ResNetNano, conv_norm, pooled
 
@@ -35,13 +35,39 @@ class Climb(nn.Module):
     def forward(self, maps: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
         x = maps[-1]
         for step, fine in zip(reversed(self.steps), reversed(maps[:-1]), strict=True):
-            x = F.relu(step(torch.cat([self._enlarged(x, fine.shape[2:]), fine], dim=1)))
-        return F.relu(self.last(self._enlarged(x, sides)))
+            x = F.relu(step(torch.cat([enlarged(x, fine.shape[2:]), fine], dim=1)))
+        return F.relu(self.last(enlarged(x, sides)))
 
-    def _enlarged(self, x: Tensor, sides: Sequence[int]) -> Tensor:
-        if tuple(x.shape[2:]) == tuple(sides):
-            return x
-        return F.interpolate(x, size=tuple(sides), mode=_LINEAR[self.axes], align_corners=False)
+
+class Growth(nn.Module):
+    """From the one coarse map of a transformer to a dense one `[B, dim, *sides]`.
+
+    Twice the resolution and half the width a step, a convolution each, as in SETR (Zheng et al.,
+    CVPR 2021). One step to the full resolution costs several times as much, since its convolution
+    would see every voxel at the map's whole width.
+    """
+
+    def __init__(self, width: int, dim: int, *, stride: int, axes: int) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList()
+        self.axes, self.dim = axes, dim
+        while stride > 3:
+            self.steps.append(conv_norm(width, max(dim, width // 2), axes=axes))
+            stride, width = stride // 2, max(dim, width // 2)
+        self.last = conv_norm(width, dim, axes=axes)
+
+    def forward(self, maps: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
+        (x,) = maps
+        for step in self.steps:
+            x = F.relu(step(enlarged(x, [2 * side for side in x.shape[2:]])))
+        return F.relu(self.last(enlarged(x, sides)))
+
+
+def enlarged(x: Tensor, sides: Sequence[int]) -> Tensor:
+    """`[B, C, *grid]` interpolated linearly to `[B, C, *sides]`."""
+    if tuple(x.shape[2:]) == tuple(sides):
+        return x
+    return F.interpolate(x, size=tuple(sides), mode=_LINEAR[x.dim() - 2], align_corners=False)
 
 
 class UNetNano(nn.Module):
@@ -63,20 +89,23 @@ class UNetNano(nn.Module):
 
 
 class DenseHead(nn.Module):
-    """A dense map from any encoder: its own, or `Climb` over its `stages`, or over its tokens.
+    """A dense map from any encoder: its own, or `Climb` over its `stages`, or `Growth` of tokens.
 
     The encoder is passed to `forward` and not kept: its parameters stay under its owner's names.
     """
 
     def __init__(self, encoder: nn.Module, *, dim: int) -> None:
         super().__init__()
-        self.up: Climb | None = None
+        self.up: Climb | Growth | None = None
         self.dense_dim: int = dim
         if hasattr(encoder, "dense"):
             self.dense_dim = encoder.dense_dim  # type: ignore[assignment]
-        else:
-            levels = getattr(encoder, "levels", (encoder.embed_dim,))
+            return
+        levels: Sequence[int] = getattr(encoder, "levels", (token_width(encoder),))
+        if len(levels) > 1:
             self.up = Climb(levels, dim, axes=axes_of(encoder))
+        else:
+            self.up = Growth(levels[0], dim, stride=stride_of(encoder), axes=axes_of(encoder))
 
     def forward(self, encoder: nn.Module, data: Tensor) -> tuple[Features, Tensor]:
         """Features, and a map `[B, dense_dim, *sides]`."""
@@ -96,6 +125,13 @@ def axes_of(encoder: nn.Module) -> int:
     """2 or 3: the axes an encoder of ours, of MONAI's or of the core works on."""
     axes = getattr(encoder, "axes", None)
     return len(encoder.grid) if axes is None else int(axes)  # type: ignore[arg-type]
+
+
+def stride_of(encoder: nn.Module) -> int:
+    """How much coarser than its input an encoder's coarsest map is."""
+    if hasattr(encoder, "strides"):
+        return int(encoder.strides[-1])  # type: ignore[index]
+    return max(encoder.patch_embed.patch)  # type: ignore[union-attr,arg-type]
 
 
 def unet_nano(
