@@ -215,6 +215,25 @@ def test_rows_pool_each_row_of_patches_by_itself() -> None:
     assert replaced.pooled.shape == (3, 16)
 
 
+def test_blocks_pool_the_rows_after_every_block() -> None:
+    sizes = {"channels": 1, "sides": (8, 12), "patch": (4, 4), "dim": 8, "heads": 2}
+    torch.manual_seed(0)
+    network = PatchTransformer(**sizes, depth=3, pool="blocks")
+    assert (network.embed_dim, network.token_width) == (48, 8)
+    x = torch.randn(2, 1, 8, 12, generator=torch.Generator().manual_seed(0))
+    keep = torch.tensor([[0, 4, 1], [5, 3, 4]])
+    hidden = torch.ones(2, 6, dtype=torch.bool).scatter(1, keep, False)
+    mask = Mask(hidden, "drop", (2, 3), keep)
+    for depth in (1, 2, 3):
+        upto = PatchTransformer(**sizes, depth=depth, pool="rows")
+        upto.load_state_dict(network.state_dict(), strict=False)
+        part = slice(16 * (depth - 1), 16 * depth)
+        torch.testing.assert_close(network(x).pooled[:, part], upto(x).pooled)
+        seen, alone = (net.encode(net.tokenize(x), mask) for net in (network, upto))
+        torch.testing.assert_close(seen.pooled[:, part], alone.pooled)
+    torch.testing.assert_close(network(x).tokens, upto(x).tokens, atol=0, rtol=0)
+
+
 def test_what_compares_pooled_with_tokens_refuses_rows() -> None:
     network = PatchTransformer(
         channels=1, sides=(8, 12), patch=(4, 4), dim=8, depth=1, heads=2, pool="rows"

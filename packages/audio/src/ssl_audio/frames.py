@@ -15,14 +15,15 @@ def embed_frames(
     """Frame embeddings float32 `[N, T, D]` in order, and the middle of each in seconds `[T]`.
 
     `inputs` is what `model.embed` takes. A frame is one step of the encoder's tokens along time;
-    patches above one another are averaged, or side by side where the encoder pools by rows. Seconds
-    count from the start of the part that is embedded, the middle `spec["seconds"]` of a recording.
+    patches above one another are averaged, or side by side where the encoder pools by rows or
+    blocks (tokens are the last block's). Seconds count from the start of the part that is embedded,
+    the middle `spec["seconds"]` of a recording.
     Raises `UserError` for an input that cannot be read and for encoders without tokens.
     """
     tokens, grid = model.embed_tokens(inputs, batch_size=batch_size)
     if len(grid) == 2:
         maps = tokens.reshape(len(tokens), *grid, -1)  # [N, rows, T, D]
-        if getattr(model.encoder, "pool", "mean") == "rows":
+        if getattr(model.encoder, "pool", "mean") in ("rows", "blocks"):
             tokens = maps.swapaxes(1, 2).reshape(len(maps), grid[1], -1)
         else:
             tokens = maps.mean(1)

@@ -28,7 +28,7 @@ from ssl_core.networks.positions import (
 )
 from ssl_core.networks.transformer import blocks, initialise
 
-Pool = Literal["cls", "mean", "rows"]
+Pool = Literal["cls", "mean", "rows", "blocks"]
 Positions = Literal["learned", "sincos", "relative", "none"]
 
 
@@ -100,7 +100,9 @@ class PatchTransformer(MaskTokens):
     biases cover smaller grids). `pool` says what `pooled` is: the class token, the mean of the
     patch tokens, or ("rows") their mean along the last axis, the rows side by side, `[B, rows D]`:
     for spectrograms, where a mean over frequencies says no longer what sounded (Niizumi et al.
-    2022). Of dropped tokens, rows know nothing; a row without any is 0.
+    2022). "blocks" are the rows after every block, normalised like the last, side by side, `[B,
+    depth rows D]`: what ATST is read by, and near s3prl's weighted sum of all layers. Of dropped
+    tokens, rows know nothing; a row without any is 0.
     """
 
     def __init__(
@@ -121,14 +123,15 @@ class PatchTransformer(MaskTokens):
         layer_scale: float | None = None,
     ) -> None:
         super().__init__()
-        _choice("pool", pool, ("cls", "mean", "rows"))
+        _choice("pool", pool, ("cls", "mean", "rows", "blocks"))
         _choice("positions", positions, ("learned", "sincos", "relative", "none"))
         if pool == "cls" and not class_token:
             raise ValueError("pool='cls' needs class_token=True; use pool='mean' without one")
         self.pool = pool
         self.grid = patch_grid(sides, patch)
         self.token_width = dim
-        self.embed_dim = dim * math.prod(self.grid[:-1]) if pool == "rows" else dim
+        rows = math.prod(self.grid[:-1])
+        self.embed_dim = dim * {"rows": rows, "blocks": depth * rows}.get(pool, 1)
         self.patch_embed = PatchEmbed(channels, patch, dim)
         self.cls_token: nn.Parameter | None = _vector(1, 1, dim) if class_token else None
         self._make_positions(positions, dim, heads)
@@ -194,27 +197,37 @@ class PatchTransformer(MaskTokens):
                 start = start + self.pos_embed[:, :count]
             x = torch.cat([start.expand(x.shape[0], -1, -1), x], dim=1)
         bias = self._bias(tokens.grid, mask)
+        levels = []
         for block in self.blocks:
             x = block(x, bias)
+            if self.pool == "blocks":
+                levels.append(x)
         x = self.norm(x)
         prefix, patches = x[:, :count], x[:, count:]
-        pooled = prefix[:, 0] if self.pool == "cls" else self._mean(patches, tokens.grid, mask)
+        pooled = self._pooled(prefix, patches, levels, tokens.grid, mask)
         grid = () if mask is not None and mask.mode == "drop" else tokens.grid
         return Features(pooled, patches, grid, prefix=prefix if count else None)
 
     def forward(self, data: Tensor) -> Features:
         return self.encode(self.tokenize(data))
 
-    def _mean(self, x: Tensor, grid: tuple[int, ...], mask: Mask | None) -> Tensor:
-        """The mean of patch tokens `[B, N, D]`, in each row where `pool` is "rows"."""
-        if self.pool != "rows":
-            return x.mean(1)
-        if mask is None or mask.ids_keep is None:
-            whole: Tensor = x.unflatten(1, (-1, grid[-1])).mean(2).flatten(1)
-            return whole
-        row = F.one_hot(mask.ids_keep // grid[-1], math.prod(grid[:-1])).to(x.dtype)  # [B, K, R]
-        count = row.sum(1).clamp(min=1).unsqueeze(-1)  # [B, R, 1]
-        return (row.transpose(1, 2) @ x / count).flatten(1)
+    def _pooled(
+        self,
+        prefix: Tensor,
+        patches: Tensor,
+        levels: list[Tensor],
+        grid: tuple[int, ...],
+        mask: Mask | None,
+    ) -> Tensor:
+        """What `pool` names, of the last block's tokens or (`levels`) of every block's."""
+        if self.pool == "cls":
+            return prefix[:, 0]
+        if self.pool == "mean":
+            return patches.mean(1)
+        if self.pool == "rows":
+            return _rows(patches, grid, mask)
+        normal = [self.norm(level)[:, self.prefix_count :] for level in levels[:-1]]
+        return torch.cat([_rows(level, grid, mask) for level in [*normal, patches]], dim=1)
 
     def _embedded(self, tokens: Tokens, mask: Mask | None) -> Tensor:
         """Patch tokens with their positions: `[B, N, D]`, in drop mode `[B, K, D]`."""
@@ -267,6 +280,16 @@ def same_source(hidden: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     same = (hidden[:, :, None] == hidden[:, None, :]).unsqueeze(1)
     return same if bias is None else torch.where(same, bias, float("-inf"))
+
+
+def _rows(x: Tensor, grid: tuple[int, ...], mask: Mask | None) -> Tensor:
+    """The mean of patch tokens `[B, N, D]` along the grid's last axis: `[B, rows D]`."""
+    if mask is None or mask.ids_keep is None:
+        whole: Tensor = x.unflatten(1, (-1, grid[-1])).mean(2).flatten(1)
+        return whole
+    row = F.one_hot(mask.ids_keep // grid[-1], math.prod(grid[:-1])).to(x.dtype)  # [B, K, R]
+    count = row.sum(1).clamp(min=1).unsqueeze(-1)  # [B, R, 1]
+    return (row.transpose(1, 2) @ x / count).flatten(1)
 
 
 def _vector(*shape: int) -> nn.Parameter:
