@@ -159,6 +159,23 @@ def test_tera_draws_what_it_says() -> None:
     assert out[row, band, frame] == x[row, band, drawn.source[row, frame]]
 
 
+def test_tera_normalised_patches_forget_level_and_scale() -> None:
+    torch.manual_seed(0)
+    encoder = spec_vit(SPEC, patch=4, frame=None, **TINY)
+    method = TERA(encoder, VIEWS, norm_patches=True).eval()
+    x = spectrograms()
+    with torch.no_grad():
+        ((restored, target, _),) = method.encode([View(x, keys(2))])
+        ((_, louder, _),) = method.encode([View(2 * x + 5, keys(2))])
+        shown = method.shown([View(x, keys(2))])["restored"]
+    torch.testing.assert_close(louder, target, atol=1e-4, rtol=1e-4)
+    patches = encoder.tokenize(target[:, None]).values
+    torch.testing.assert_close(patches.mean(-1), torch.zeros(patches.shape[:2]), atol=1e-5, rtol=0)
+    std, mean = torch.std_mean(encoder.tokenize(x).values, -1, keepdim=True)
+    made = encoder.tokenize(restored[:, None]).values
+    torch.testing.assert_close(encoder.tokenize(shown).values, made * std + mean)
+
+
 def test_tera_axes_are_switches() -> None:
     whole = Alteration().sample(keys(50), 20, 100)
     only = Alteration(frequency=0.0, magnitude=0.0).sample(keys(50), 20, 100)

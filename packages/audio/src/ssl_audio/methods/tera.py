@@ -4,6 +4,8 @@
 
 Spectrogram in, spectrogram out; the input is altered, never hidden, so the encoder needs no mask
 token. Scored are the cells of altered frames and bands, also of frames that were chosen but kept.
+With `norm_patches` every token is restored with mean 0 and variance 1, so that level and colour of
+a recording, which are chance, are not the first things an encoder learns.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from ssl_audio.alterations import Alteration
+from ssl_core.encoder import Tokens
 from ssl_core.errors import UserError
 from ssl_core.methods.base import Loss, Method
 from ssl_core.methods.masked import token_widths
-from ssl_core.objectives import masked_mean
+from ssl_core.objectives import masked_mean, normalise_patches
 from ssl_core.views import View, ViewPolicy
 
 Reps = list[tuple[Tensor, Tensor, Tensor]]
@@ -38,6 +41,7 @@ class TERA(Method):
         frequency: float = 0.2,
         magnitude: float = 0.15,
         noise: float = 0.2,
+        norm_patches: bool = False,
     ) -> None:
         super().__init__(encoder, views)
         width, token_dim = token_widths(encoder)
@@ -45,6 +49,7 @@ class TERA(Method):
             raise UserError(f"encoder: TERA restores spectrograms, got {type(encoder).__name__}")
         if not (time or frequency or magnitude):
             raise ValueError("time, frequency and magnitude are all 0: nothing would be altered")
+        self.norm_patches = norm_patches
         self.alteration = Alteration(time, span, frequency, magnitude, noise)
         self.head = nn.Sequential(
             nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, token_dim)
@@ -60,16 +65,26 @@ class TERA(Method):
         features = self.features([shown])[0]
         assert features.tokens is not None
         whole = self.encoder.assemble(self.head(features.tokens), features.grid)  # type: ignore[operator]
-        return whole[:, 0], x, scored
+        return whole[:, 0], self._target(view.data), scored
+
+    def _target(self, data: Tensor) -> Tensor:
+        """`[B, F, T]`: the spectrogram, or each token of it normalised."""
+        if not self.norm_patches:
+            return data[:, 0]
+        tokens: Tokens = self.encoder.tokenize(data)  # type: ignore[operator]
+        normalised = normalise_patches(tokens.values)
+        return self.encoder.assemble(normalised, tokens.grid)[:, 0]  # type: ignore[operator]
 
     def shown(self, views: Sequence[View]) -> dict[str, Tensor]:
         x = views[0].data[:, 0]
         drawn = self.alteration.sample(views[0].rng, *x.shape[1:])
-        restored = self._restore(views[0])[0]
-        return {
-            "altered": self.alteration.apply(x, drawn)[0][:, None],
-            "restored": restored[:, None],
-        }
+        restored = self._restore(views[0])[0][:, None]
+        if self.norm_patches:
+            made: Tokens = self.encoder.tokenize(restored)  # type: ignore[operator]
+            heard: Tokens = self.encoder.tokenize(views[0].data)  # type: ignore[operator]
+            std, mean = torch.std_mean(heard.values, -1, keepdim=True)
+            restored = self.encoder.assemble(made.values * std + mean, made.grid)  # type: ignore[operator]
+        return {"altered": self.alteration.apply(x, drawn)[0][:, None], "restored": restored}
 
     def loss(self, reps: Reps) -> Loss:
         losses = [masked_mean((y - x).abs(), scored) for y, x, scored in reps]
