@@ -152,11 +152,20 @@ def test_frame_views_share_a_segment_and_the_second_is_plain() -> None:
     noise = (draw(2, 20_000).detach() * 3000).to(torch.int16)
     ids = torch.arange(2)
     batch = Batch(Waves.of([Wave(row, 16_000) for row in noise]), ids, ids)
-    student, teacher = frames({**spec, "seconds": 0.32}, mixup=0.0, scale=(1.0, 1.0))(
-        batch, keys(2)
-    )
+    spec = {**spec, "seconds": 0.32}
+    student, teacher = frames(spec, mixup=0.0, scale=(1.0, 1.0))(batch, keys(2))
     assert (student.role, teacher.role) == ("student", "teacher")
     torch.testing.assert_close(student.data, teacher.data, atol=1e-5, rtol=1e-5)
+    student, plain = frames(spec, mixup=0.0, scale=None)(batch, keys(2))
+    torch.testing.assert_close(student.data, plain.data, atol=0, rtol=0)
+    tilted, plain = frames(spec, mixup=0.0, scale=None, tilt=3.0)(batch, keys(2))
+    torch.testing.assert_close(plain.data, teacher.data, atol=0, rtol=0)
+    colour = (tilted.data - plain.data)[:, 0]  # one for all frames, another a band
+    torch.testing.assert_close(colour, colour[..., :1].expand_as(colour), atol=1e-4, rtol=0)
+    assert float(colour[..., 0].std(-1).min()) > 0
+    noisy, plain = frames(spec, mixup=0.0, scale=None, noise=1.0)(batch, keys(2))
+    torch.testing.assert_close(plain.data, teacher.data, atol=0, rtol=0)
+    assert not torch.equal(noisy.data, plain.data)
 
 
 def test_waves_have_unit_variance_and_silence_stays() -> None:

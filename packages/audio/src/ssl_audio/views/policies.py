@@ -168,22 +168,28 @@ def frames(
     *,
     seconds: float | None = None,
     mixup: float = 0.4,
-    scale: Range = (0.6, 1.5),
+    scale: Range | None = (0.6, 1.5),
+    tilt: float = 0.0,
+    noise: float = 0.0,
+    noise_ratio: Range = (5.0, 30.0),
 ) -> SpectrogramPolicy:
     """ATST-Frame: the same segment twice, frame by frame in step; only the first is changed.
 
-    The first (role "student") has a background and a resize crop along frequency; the second
-    (role "teacher") is plain.
+    The first (role "student") has a background and a resize crop along frequency (`scale`, None:
+    none), and where asked for a `tilt` and noise as in `simclr`; the second (role "teacher") is
+    plain.
     """
     teacher = SpectrogramView(
         spec, frames_of(spec, seconds), WaveChain(), MelChain(spec), role="teacher"
     )
-    chain = MelChain(
+    wave = WaveChain(noise=Noise(*_pair("noise_ratio", noise_ratio), p=noise) if noise else None)
+    mel = MelChain(
         spec,
         mixup=Mixup(mixup),
-        resize=ResizeCrop(_pair("scale", scale), frequency_only=True),
+        tilt=Tilt(tilt),
+        resize=None if scale is None else ResizeCrop(_pair("scale", scale), frequency_only=True),
     )
-    return SpectrogramPolicy(spec, (replace(teacher, mel=chain, role="student"), teacher))
+    return SpectrogramPolicy(spec, (replace(teacher, wave=wave, mel=mel, role="student"), teacher))
 
 
 @dataclass(frozen=True)
