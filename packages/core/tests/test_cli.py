@@ -235,6 +235,19 @@ def test_embed_writes_vectors_beside_keys(run: str, tmp_path: Path) -> None:
     assert invoke("embed", run, "--data", str(data), "--out", "v.csv").exit_code == 2
 
 
+def test_embed_fails_where_nothing_could_be_read(run: str, tmp_path: Path, monkeypatch) -> None:
+    from ssl_core.runs import embedding
+
+    failures = [embedding.Failure(0, "row-00000", "is cut off")]
+    none = embedding.Embedded([], 0, 32, 0, failures)
+    monkeypatch.setattr(embedding, "embed_to", lambda *_, **__: none)
+    assert as_json("samples", str(tmp_path / "data"), "--count", "20")["count"] == 20
+    result = invoke("embed", run, "--data", str(tmp_path / "data"), "--out", "v.npy")
+    assert result.exit_code == 2
+    assert "row-00000: is cut off" in result.output
+    assert "none of 1 records" in result.output
+
+
 def test_embed_writes_parquet(run: str, tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     invoke("samples", str(tmp_path / "data"), "--count", "20")

@@ -180,6 +180,9 @@ def test_shards_and_packed_clips_give_the_same_windows(folder, tmp_path) -> None
         for row in range(6):
             assert torch.equal(batch.data[row], reader.decode(source[row]))
             assert source.classes[source[row].label] == packed.classes[batch.label[row]]
+        facts = VIDEO.facts(packed, range(6))
+        assert facts["codecs"] == {"packed frames" if decoded else "h264": 6}
+        assert ("fps" in facts) is not decoded
 
 
 def test_folders_of_frames_and_arrays_are_sources(tmp_path) -> None:
@@ -214,6 +217,8 @@ def test_damaged_files_are_passed_over_and_named(tmp_path) -> None:
     assert [key for batch in batches for key in batch.keys] == ["good.mp4"]
     assert set(failures) == {"cut.mp4", "empty.mp4", "text.avi"}
     assert failures["empty.mp4"] == "is an empty file"
+    said = "is cut off, damaged or no video (Invalid data found when processing input)"
+    assert failures["cut.mp4"] == failures["text.avi"] == said
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "a.mp4").write_bytes(b"nothing")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssl_core.batch import Source
+from ssl_core.batch import Decoded, Source
 from ssl_core.errors import CorruptSample
 from ssl_video.files.open import open_video
 from ssl_video.files.video import frame_rate
@@ -42,6 +42,8 @@ class Facts:
 
 def facts_of(payload: Any) -> Facts:
     """Walks the packets of one video; raises `CorruptSample` for what cannot be read."""
+    if isinstance(payload, Decoded):  # packed clips: their files' rates and sound are not kept
+        return Facts(len(payload.sample), 0.0, None, "packed frames", False)
     path = isinstance(payload, (str, os.PathLike)) and not os.path.isdir(payload)
     encoded = path or isinstance(payload, bytes)
     with open_video(payload, backend="pyav") as video:
@@ -78,10 +80,11 @@ def video_facts(source: Source, rows: Sequence[int]) -> dict[str, Any]:
             continue  # decoding names it
     if not found:
         return {}
+    timed = [f for f in found if f.fps]  # a single frame has no rate
     return {
-        "seconds": _spread([f.seconds for f in found]),
+        **({"seconds": _spread([f.seconds for f in timed])} if timed else {}),
         "frames": _spread([float(f.frames) for f in found]),
-        "fps": _spread([f.fps for f in found]),
+        **({"fps": _spread([f.fps for f in timed])} if timed else {}),
         "codecs": dict(Counter(f.codec for f in found).most_common()),
         "with sound": sum(f.sound for f in found),
         "wrong duration stated": sum(f.misstated for f in found),

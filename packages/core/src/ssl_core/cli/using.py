@@ -10,6 +10,7 @@ import click
 
 from ssl_core.cli.app import App, command, device_option, run_argument
 from ssl_core.cli.screen import Screen
+from ssl_core.errors import UserError
 
 
 @command(
@@ -170,6 +171,8 @@ def embed(
             "corrupt": [{"key": f.key, "reason": f.reason} for f in found.failures],
         }
     )
+    if skipped and not found.count:
+        raise UserError(f"data: none of {skipped} records of {data} could be read")
 
 
 @command("export runs/first encoder.safetensors")

@@ -29,7 +29,7 @@ class PyAVVideo:
         from av.video.reformatter import VideoReformatter
 
         source: Any = io.BytesIO(payload) if isinstance(payload, bytes) else payload
-        with _as_corrupt():
+        with _as_corrupt("is cut off, damaged or no video"):
             self._container: Any = av.open(source, options=_PROBE)
         # One for all frames: it keeps its tables of the conversion to RGB.
         self._convert = VideoReformatter()
@@ -165,10 +165,12 @@ class Found:
 
 
 @contextlib.contextmanager
-def _as_corrupt() -> Any:
+def _as_corrupt(what: str = "cannot be decoded") -> Any:
     from av.error import FFmpegError
 
     try:
         yield
     except (FFmpegError, OSError, ValueError, IndexError, MemoryError) as error:
-        raise CorruptSample(f"cannot be decoded ({error})") from error
+        # FFmpeg's own words, without its number and the path, which whoever reports it knows.
+        said = getattr(error, "strerror", None) or error
+        raise CorruptSample(f"{what} ({said})") from error
