@@ -3,11 +3,14 @@
     uv run --group peers python tools/bench/learning.py                 # every method, three seeds
     uv run --group peers python tools/bench/learning.py --methods simclr byol --seeds 0 --steps 800
     uv run --group peers python tools/bench/learning.py --data letters --methods mae
+    uv pip install stable-pretraining                                   # a peer in no group
+    .venv/bin/python tools/bench/learning.py --peers lightly stable-pretraining
 
 In one race every candidate trains the same encoder from the same initial weights on the same images
 for the same number of steps, batches and rates, a stretch at a time in turn, so that neighbours on
 the machine weigh on none of them. Peers are used as their own examples use them: their transforms
-on Pillow images in a DataLoader, their heads and losses, torch.optim; strengths of views, widths of
+on Pillow images in a DataLoader, their heads and losses, torch.optim (stable-pretraining in
+Lightning's trainer); strengths of views, widths of
 heads and temperatures are those of our recipe. Ours is the shipped recipe in the engine that
 `pretrain` runs, logs and checkpoints included. After every stretch each encoder is judged by k-NN
 on held-out images, at the end by a linear probe, too; judging is not counted. Both wall and CPU
@@ -63,7 +66,10 @@ RECIPES = {
     "simclr": "default",
 }
 METHODS = ("simclr", "byol", "barlow_twins", "vicreg", "swav", "dino", "mae")
-PEERS = {"lightly": "learning_lightly:LightlyRun"}
+PEERS = {
+    "lightly": "learning_lightly:LightlyRun",
+    "stable-pretraining": "learning_stable:StableRun",
+}
 DATA = ("digits", "letters")
 
 Result = dict[str, Any]
@@ -257,7 +263,7 @@ def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="the same number for every method")
     parser.add_argument("--stops", type=int, default=8, help="how often all are judged")
     parser.add_argument("--workers", type=int, default=0, help="of every candidate's loader")
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=["lightly"])
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="of the table")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     return parser.parse_args(words)
