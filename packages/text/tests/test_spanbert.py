@@ -25,10 +25,11 @@ def test_borders_by_hand():
 
 
 def test_the_head_sees_borders_and_places_alone():
-    head = BoundaryHead(torch.nn.Embedding(50, 16).double(), places=8).double()
+    embedding = torch.nn.Embedding(50, 16).double()
+    head, matrix = BoundaryHead(embedding, places=8).double(), embedding.weight
     hidden = torch.tensor([[0, 1, 1, 1, 0, 0]]).bool()
     states = torch.randn(1, 6, 16, dtype=torch.double, requires_grad=True)
-    logits = head(Features(states[:, 0], states), Mask(hidden, "replace"))
+    logits = head(Features(states[:, 0], states), Mask(hidden, "replace"), matrix)
     assert logits.shape == (3, 50)
     (gradient,) = torch.autograd.grad(logits.square().sum(), states)
     assert gradient.abs().sum(2)[0].gt(0).tolist() == [True, False, False, False, True, False]
@@ -36,7 +37,7 @@ def test_the_head_sees_borders_and_places_alone():
     assert not torch.allclose(logits[0], logits[1])
     with torch.no_grad():
         head.place.weight.copy_(head.place.weight[:1].expand_as(head.place.weight))
-    same = head(Features(states[:, 0], states), Mask(hidden, "replace"))
+    same = head(Features(states[:, 0], states), Mask(hidden, "replace"), matrix)
     torch.testing.assert_close(same[0], same[1])
     torch.testing.assert_close(same[0], same[2])
 
@@ -69,3 +70,15 @@ def test_it_needs_to_know_where_words_begin():
     method = method_of("spanbert", size=NONE)
     with pytest.raises(UserError, match=r"data\.options\.words: true"):
         method(method.views(data, keys(4)))
+
+
+@pytest.mark.parametrize("name", ["mlm", "spanbert", "curriculum_mlm"])
+def test_untied_outputs_leave_embeddings_of_unseen_pieces_alone(name):
+    found = {}
+    for tied in (True, False):
+        method = method_of(name, size=NONE, tied=tied)
+        loss = method(method.views(batch_of(documents()), keys(4)))
+        loss.total.backward()
+        found[tied] = method.encoder.vocabulary.weight.grad.abs().sum(1).gt(0)
+    assert found[True].all()
+    assert not found[False].all()

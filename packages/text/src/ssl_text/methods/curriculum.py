@@ -26,7 +26,10 @@ _KEYS = {"until", "unit", "mask_ratio", "random", "kept"}
 
 
 class CurriculumMLM(MLM):
-    """An MLM with `stages`, mappings with the keys of `STAGES`; the last `until` must be 1."""
+    """An MLM with `stages`, mappings with the keys of `STAGES`; the last `until` must be 1.
+
+    `tied` as in `MLM`.
+    """
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class CurriculumMLM(MLM):
         views: ViewPolicy,
         *,
         stages: Sequence[Mapping[str, Any]] = STAGES,
+        tied: bool = True,
     ) -> None:
         borders = [stage.get("until") for stage in stages]
         if not stages or any(set(stage) != _KEYS for stage in stages):
@@ -44,7 +48,7 @@ class CurriculumMLM(MLM):
             if min(stage["random"], stage["kept"]) < 0 or stage["random"] + stage["kept"] > 1:
                 raise ValueError(f"stages: random + kept must lie in [0, 1], got {stage}")
             chooser(stage["unit"], stage["mask_ratio"], None)
-        super().__init__(encoder, views)
+        super().__init__(encoder, views, tied=tied)
         self.stages = [dict(stage) for stage in stages]
         self.before_step(0, 1)
 

@@ -105,23 +105,31 @@ def _fate(rng: Rng, count: int, mask: Mask | None = None) -> Tensor:
     return fate if unit is None else fate.gather(1, unit)
 
 
-class TiedHead(nn.Module):
-    """States of hidden tokens to logits over pieces, `[M, V]`: the matrix is the embedding's.
+class PiecesHead(nn.Module):
+    """States of hidden tokens to logits over pieces, `[M, V]`.
 
-    The embedding stays the encoder's: it is not registered here a second time.
+    The output matrix is the embedding's, which stays the encoder's and is not registered here a
+    second time; with `tied=False` it is one of its own, so that what pushes all rare pieces away
+    at every step does not push their embeddings, too.
     """
 
-    def __init__(self, embedding: nn.Embedding) -> None:
+    def __init__(self, embedding: nn.Embedding, *, tied: bool = True) -> None:
         super().__init__()
         dim = embedding.embedding_dim
         self.transform = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=1e-12))
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
+        self.own = None if tied else nn.Parameter(embedding.weight.detach().clone())
         self._embedding = (embedding,)
+
+    @property
+    def matrix(self) -> Tensor:
+        """The output matrix `[V, D]`."""
+        return self._embedding[0].weight if self.own is None else self.own
 
     def forward(self, features: Features, mask: Mask, tokens: Tokens) -> Tensor:
         assert features.tokens is not None, "checked by MaskedModel"
         states = self.transform(features.tokens[mask.hidden])  # [M, D]: logits cost most, so
-        return nn.functional.linear(states, self._embedding[0].weight, self.bias)  # only here
+        return nn.functional.linear(states, self.matrix, self.bias)  # only here
 
 
 def _ids(tokens: Tokens, mask: Mask) -> Tensor:
@@ -132,6 +140,7 @@ def _ids(tokens: Tokens, mask: Mask) -> Tensor:
 class MLM(MaskedModel):
     """Masked language model; `random` and `kept` are BERT's 10 % and 10 % of the chosen.
 
+    BERT's output matrix is its embedding; `tied=False` learns one of its own.
     `random_specials=False` draws random pieces from those that are no specials (TAPE's intent).
     Units "word" and "span" need a reader that keeps where words begin (`data.options.words`).
     """
@@ -148,6 +157,7 @@ class MLM(MaskedModel):
         unit: Unit = "token",
         static: int = 0,
         random_specials: bool = True,
+        tied: bool = True,
     ) -> None:
         vocabulary = getattr(encoder, "vocabulary", None)
         if not isinstance(vocabulary, nn.Embedding):
@@ -162,7 +172,7 @@ class MLM(MaskedModel):
             encoder,
             views,
             masker=BertMasker(mask_ratio, masked, max_predictions),
-            decoder=TiedHead(vocabulary),
+            decoder=PiecesHead(vocabulary, tied=tied),
             target=_ids,
             corrupt=RandomPieces(vocabulary.num_embeddings, masked, random, low),
             reconstruction=masked_token_cross_entropy,

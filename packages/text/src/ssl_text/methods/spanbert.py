@@ -41,9 +41,10 @@ class SpanBERT(Method):
         mask_ratio: float = 0.15,
         boundary: float = 1.0,
         places: int = 200,
+        tied: bool = True,
     ) -> None:
         super().__init__(encoder, views)
-        self.language = MLM(encoder, views, mask_ratio=mask_ratio, unit="span")
+        self.language = MLM(encoder, views, mask_ratio=mask_ratio, unit="span", tied=tied)
         self.head = BoundaryHead(encoder.vocabulary, places=places)  # type: ignore[arg-type]
         self.boundary = boundary
 
@@ -57,7 +58,8 @@ class SpanBERT(Method):
             features = self.encoder.encode(shown, mask)  # type: ignore[operator]
         self.monitored = features.pooled.detach()
         words = self.language.decoder(features, mask, shown)
-        return words, self.head(features, mask), tokens.values, mask
+        matrix = self.language.decoder.matrix  # type: ignore[union-attr]
+        return words, self.head(features, mask, matrix), tokens.values, mask
 
     def shown(self, views: Sequence[View]) -> dict[str, Any]:
         """What the masked language model sees and guesses."""
@@ -76,7 +78,7 @@ class SpanBERT(Method):
 class BoundaryHead(nn.Module):
     """States at the borders of each hidden token's span to logits over pieces, `[M, V]`.
 
-    Places in a span from `places` on share one embedding. The piece embedding stays the encoder's.
+    Places in a span from `places` on share one embedding. The output matrix, `[V, D]`, is given.
     """
 
     def __init__(self, embedding: nn.Embedding, *, places: int = 200) -> None:
@@ -90,9 +92,8 @@ class BoundaryHead(nn.Module):
             *(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=1e-12)),
         )
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
-        self._embedding = (embedding,)
 
-    def forward(self, features: Features, mask: Mask) -> Tensor:
+    def forward(self, features: Features, mask: Mask, matrix: Tensor) -> Tensor:
         assert features.tokens is not None, "text encoders give a state a token"
         left, right = borders(mask.hidden)
         rows, where = mask.hidden.nonzero(as_tuple=True)
@@ -100,7 +101,7 @@ class BoundaryHead(nn.Module):
         place = self.place((where - first - 1).clamp(max=self.place.num_embeddings - 1))
         around = [features.tokens[rows, first], features.tokens[rows, last], place]
         states = self.layers(torch.cat(around, dim=-1))
-        return nn.functional.linear(states, self._embedding[0].weight, self.bias)
+        return nn.functional.linear(states, matrix, self.bias)
 
 
 def borders(hidden: Tensor) -> tuple[Tensor, Tensor]:
