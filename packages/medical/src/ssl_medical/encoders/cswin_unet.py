@@ -2,7 +2,7 @@
 
 `CSwin` goes down. Every step up is a transposed convolution to twice the resolution, the finer map
 beside it, a linear layer and a block with that map's heads and stripes; a last transposed
-convolution of the stem's stride gives one map at the input's resolution.
+convolution of the stem's stride and batch norm give one map at the input's resolution.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ssl_core.encoder import Features
 from ssl_medical.encoders.cswin import Block, CSwin, cswin, fitted
-from ssl_medical.encoders.resnet_nano import pooled
+from ssl_medical.encoders.resnet_nano import NORM, pooled
 
 _GROW = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
@@ -65,6 +65,8 @@ class CSwinUNet(nn.Module):
         stride = down.strides[0]
         self.up["norm"] = nn.LayerNorm(down.levels[0])
         self.up["last"] = _GROW[down.axes](down.levels[0], dim, stride, stride)
+        # Tasks that need few numbers a voxel would leave most of the map's channels without any.
+        self.up["spread"] = NORM[down.axes](dim)
 
     def forward(self, data: Tensor) -> Features:
         return self.down(data)  # type: ignore[no-any-return]
@@ -76,7 +78,7 @@ class CSwinUNet(nn.Module):
         for stage in reversed(range(len(maps) - 1)):
             x = self.up[f"rise{stage}"](x, maps[stage])
         x = self.up["norm"](x.movedim(1, -1)).movedim(-1, 1)
-        return pooled(maps[-1]), F.relu(self.up["last"](x))
+        return pooled(maps[-1]), F.relu(self.up["spread"](self.up["last"](x)))
 
 
 def cswin_unet(

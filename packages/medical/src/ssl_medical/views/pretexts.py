@@ -135,7 +135,11 @@ def cutouts(
     flip: float | Sequence[float] = 0.0,
     share: float = 0.3,
 ) -> CutOuts:
-    """Swin UNETR's two views: quarter turns and cut-outs of up to `share` of the volume."""
+    """Swin UNETR's two views: quarter turns and cut-outs of up to `share` of the volume.
+
+    A `flip` of both the first axes is half a turn: with flips no network can tell how many quarters
+    a view was turned, only whether they are even.
+    """
     base = frame(spec, size)
     if base.sides[0] != base.sides[1]:
         raise UserError(f"views cutouts: quarter turns need square views, got {base.sides}")
