@@ -9,9 +9,10 @@ and distances of places matched by features and by position (1 - `alpha`, as in 
 likenesses of edges (`ssl_core.objectives.graph_matching`). `noise` above 0 is the paper's implicit
 maximum-likelihood gradient, 0 the interpolation of the released code.
 
-Beyond the release: distances are means over places of unit vectors, where it sums raw ones; places
-are compared with their matches, where it takes each view's own best ones; the gradient of a group
-does not shrink with the number of groups; rows that fill no group join one, and are not dropped.
+Beyond the release: messages are added to nodes (`Messages` says why); distances are means over
+places of unit vectors, where it sums raw ones; places are compared with their matches, where it
+takes each view's own best ones; the gradient of a group does not shrink with the number of groups;
+rows that fill no group join one, and are not dropped.
 """
 
 from __future__ import annotations
@@ -43,27 +44,28 @@ class Reps:
 
 
 class Messages(nn.Module):
-    """x <- W x + V (sum over a node's neighbours), twice, ReLU and dropout between.
+    """x <- x + W x + V (mean of a node's neighbours), twice; ReLU and dropout before the second.
 
-    V starts at zero: sums of neighbours of neighbours hold most of a small group, and nodes that
-    are all alike at the start are never matched, nor told apart by what matching asks of them.
+    W and V start at zero: every node is itself at first. Neighbours of neighbours are most of a
+    small group, and nodes that hold them, or have lost their signs to ReLU, are so alike that no
+    pair is matched; what matching asks of them then makes them more alike.
     """
 
     def __init__(self, dim: int, *, dropout: float) -> None:
         super().__init__()
         self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in range(2))
         self.near = nn.ModuleList(nn.Linear(dim, dim, bias=False) for _ in range(2))
-        for layer in self.near:
-            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
         self.drop = KeyedDropout(dropout, stream="messages")
 
     def forward(self, nodes: Tensor, edges: Tensor) -> Tensor:
         """`[G, n, D]` and bool `[G, n, n]` to `[G, n, D]`."""
         x = nodes
+        shares = F.normalize(edges.to(x.dtype), p=1.0, dim=2)
         for layer, (own, near) in enumerate(zip(self.own, self.near, strict=True)):
-            x = own(x) + near(edges.to(x.dtype) @ x)
-            if layer == 0:
-                x = self.drop(F.relu(x).flatten(0, 1)).view_as(x)
+            heard = x if layer == 0 else self.drop(F.relu(x).flatten(0, 1)).view_as(x)
+            x = x + own(heard) + near(shares @ heard)
         return x
 
 
