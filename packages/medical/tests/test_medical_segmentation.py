@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import ssl_medical
 from ssl_core.batch import Batch
@@ -15,6 +16,7 @@ from ssl_core.recipe import Data
 from ssl_core.report import render
 from ssl_core.rng import Rng
 from ssl_core.runs.folder import Run
+from ssl_medical.__main__ import main
 from ssl_medical.blocks import Blocks
 from ssl_medical.domain import MEDICAL
 from ssl_medical.encoders.create import create_encoder
@@ -183,6 +185,25 @@ def test_a_run_is_finetuned_for_segmentation(folder, tmp_path) -> None:
     assert "told by the network" in page
     with pytest.raises(UserError, match="did you mean 'segmentation'"):
         ssl_medical.finetune(run, task="segmentaton")
+
+
+def test_segmentations_that_cannot_be_read_are_named_and_counted(folder, tmp_path) -> None:
+    run = ssl_medical.pretrain(
+        data=str(folder), method="simclr", out=str(tmp_path / "run"), steps=1, batch_size=8,
+        settings=TINY, progress=False,
+    )  # fmt: skip
+    rows = (folder / "volumes.csv").read_text().splitlines()
+    rows[1] = rows[1].replace("masks/", "lost/")
+    rows[-1] = rows[-1].replace("masks/", "lost/")
+    (folder / "lost.csv").write_text("\n".join(rows))
+    asked = ["finetune", str(run.path), "--task", "segmentation", "--steps", "4"]
+    given = ["--batch-size", "8", "--data", str(folder / "lost.csv"), "--out", str(tmp_path / "t")]
+    said = CliRunner().invoke(main.commands, [*asked, *given])
+    assert said.exit_code == 0, said.output
+    assert "records that could not be read: 1; reasons are in" in said.output
+    assert "held-out records that could not be read or scored: 1" in said.output
+    lost = json.loads((tmp_path / "t" / "corrupt.jsonl").read_text())
+    assert lost["reason"].startswith("segmentation lost/00000.nii.gz: does not exist")
 
 
 def test_few_labels_are_compared_with_scratch(folder, tmp_path, monkeypatch) -> None:

@@ -143,6 +143,7 @@ def finetune(app: App, screen: Screen, *, run: str, **options: Any) -> None:
     A linear probe on the frozen encoder first, then every layer from there.
     """
     from ssl_core import api
+    from ssl_core.runs.folder import Run
     from ssl_core.runs.summary import shown_score
 
     found = api.finetune(run, domain=app.domain, **options)
@@ -156,6 +157,11 @@ def finetune(app: App, screen: Screen, *, run: str, **options: Any) -> None:
         screen.table(["", *(f"held-out {name}" for name in tuned)], rows)
     else:
         screen.table(*found["table"])
+    if found.get("corrupt"):
+        where = Run(Path(found["out"])).corrupt_file
+        screen.say(f"records that could not be read: {found['corrupt']}; reasons are in {where}")
+    if found.get("unreadable"):
+        screen.say(f"held-out records that could not be read or scored: {found['unreadable']}")
     screen.say(f"\nwritten to {found['out']}")
     screen.result(found)
 

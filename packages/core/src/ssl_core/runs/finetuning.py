@@ -173,6 +173,12 @@ def finetune_run(
     return found
 
 
+def unread(out: Path) -> int:
+    """Records that training in `out` could not read and has replaced."""
+    file = Run(out).corrupt_file
+    return len(file.read_bytes().splitlines()) if file.is_file() else 0
+
+
 def few_rows(count: int, wanted: int | None, *, seed: int = 0) -> np.ndarray:
     """At most `wanted` of `count` rows, spread by a keyed permutation, in order."""
     chosen = count if wanted is None else min(count, wanted)
@@ -255,6 +261,7 @@ def _outcome(
         "samples_per_second": result.samples_per_second,
         "wall_seconds": result.wall_seconds,
         "skipped": result.skipped,
+        "corrupt": unread(out),
         "versions": versions(),
     }
     if "accuracy" in after:

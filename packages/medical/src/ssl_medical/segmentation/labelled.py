@@ -81,6 +81,9 @@ class LabelledReader:
         folder = Path(options.packed or cache_folder() / "volumes")
         try:
             age = os.stat(mask).st_mtime_ns
+        except OSError as error:
+            raise CorruptSample(_of_mask(record, error.strerror or error)) from error
+        try:
             modality = record.meta.get("modality")
             settings = f"{options.preparation} {options.four_d} {modality} {mask} {age}"
             return stored(folder, record.payload, settings, make)
@@ -92,7 +95,10 @@ class LabelledReader:
         options = self.reader.options
         limits = {"max_voxels": options.max_voxels, "four_d": options.four_d}
         volume = read_volume(record.payload, **limits)  # type: ignore[arg-type]
-        mask = read_volume(_mask_path(record), max_voxels=options.max_voxels, sparse=True)
+        try:
+            mask = read_volume(_mask_path(record), max_voxels=options.max_voxels, sparse=True)
+        except CorruptSample as error:
+            raise CorruptSample(_of_mask(record, error)) from error
         preparation = options.preparation
         data, _ = preparation.aligned(volume)
         labels, _ = preparation.aligned(mask, nearest=True)
@@ -121,6 +127,10 @@ class LabelledReader:
 def _mask_path(record: Record) -> str:
     """The segmentation's path."""
     return beside(record, str(record.meta["mask"]))
+
+
+def _of_mask(record: Record, reason: object) -> str:
+    return f"segmentation {record.meta['mask']}: {reason}"
 
 
 def classes_of(source: Source, reader: LabelledReader, *, look: int = 8) -> int:

@@ -21,7 +21,7 @@ from ssl_core.errors import CorruptSample, UserError
 from ssl_core.files import atomic_write, write_json
 from ssl_core.report.sprites import columns
 from ssl_core.rng import key_of
-from ssl_core.runs.finetuning import few_rows, finetune_settings, fit_repeated
+from ssl_core.runs.finetuning import few_rows, finetune_settings, fit_repeated, unread
 from ssl_core.runs.folder import Run
 from ssl_core.runs.model import load_model
 from ssl_core.runs.parts import split_data
@@ -106,6 +106,7 @@ def segment_run(
             )] + [["mean", _shown(found["dice"]), _shown(found["hd95"])]],
         ],
         "steps": result.steps,
+        "corrupt": unread(out),
         "wall_seconds": result.wall_seconds,
         "versions": versions("monai"),
     }  # fmt: skip
