@@ -37,6 +37,28 @@ def test_every_kind_takes_clips(name) -> None:
         assert [x.shape[1] for x in maps] == list(encoder.levels)
 
 
+def test_pooling_by_place_keeps_where_and_when_things_are() -> None:
+    encoder = create_encoder("resnet3d_nano", SPEC, widths=(4, 8), places=(2, 2, 2)).eval()
+    features = encoder(clip())
+    assert features.pooled.shape == (2, encoder.embed_dim) == (2, 64)
+    tokens = features.tokens.unflatten(1, features.grid)  # [2, t, h, w, 8]
+    t, h, w = (n // 2 for n in features.grid)
+    want = tokens[:, :t, h:, :w].mean((1, 2, 3))
+    torch.testing.assert_close(features.pooled.view(2, 8, 2, 2, 2)[:, :, 0, 1, 0], want)
+    with pytest.raises(UserError, match="three positive whole numbers"):
+        create_encoder("resnet3d_nano", SPEC, places=(2, 2))
+
+
+def test_residual_frames_show_nothing_of_what_stands_still() -> None:
+    encoder = create_encoder("resnet3d_nano", SPEC, widths=(4, 8), residual_frames=True).eval()
+    data = clip()
+    still = data[:1, :, :1]
+    torch.testing.assert_close(
+        encoder(data + still).pooled, encoder(data).pooled, atol=1e-4, rtol=1e-4
+    )
+    assert encoder(still.expand(-1, -1, 8, -1, -1)).pooled.std() == 0
+
+
 def test_large_library_networks_have_the_right_width() -> None:
     spec = SPEC | {"view_size": 64, "view_frames": 16}
     assert create_encoder("swin3d_t", spec).embed_dim == 768

@@ -47,6 +47,13 @@ def test_a_short_video_begins_anew_as_in_pace() -> None:
         assert (looped(*start_rate, 16, total) + 1).tolist() == [want]
 
 
+def test_without_loop_a_paced_clip_has_no_jump_in_it() -> None:
+    (view,) = views("pace", batch(40), size=8, frames=7, paces=3, loop=False)
+    steps = view.params["frames"].diff(dim=1)
+    assert torch.equal(steps, (view.params["pace"] + 1)[:, None].expand_as(steps))
+    assert len(view.params["frames"][:, 0].unique()) > 4
+
+
 def test_neighbouring_clips_have_linearly_decreasing_gaps() -> None:
     pair = starts(keys(20_000), 2, 11, "near")
     assert pair.min() == 0
@@ -191,6 +198,7 @@ def test_wrong_options_say_what_to_change() -> None:
         ("clips", {"frames": 0}, "frames must be a positive integer"),
         ("order", {"clips": 1}, "at least 2 clips"),
         ("pace", {"paces": 1}, "paces must be at least 2"),
+        ("pace", {"frames": 8, "loop": False}, "clips of 8 frames, 4 apart, need 29 frames"),
         ("order", {"frames": 16}, "need 64 frames, the stored window has 24"),
         ("triplet", {"frames": 16, "gap": 8}, "need 32 frames, the stored window has 24"),
     ):

@@ -6,6 +6,7 @@ over time, as in R(2+1)D (Tran et al. 2018), without the extra width and norm be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_core.encoder import Features
+from ssl_video.encoders.places import by_place, checked_places
+from ssl_video.encoders.spec import clip_shape
+from ssl_video.views.temporal import difference
 
 
 class Conv2Plus1(nn.Sequential):
@@ -53,15 +57,26 @@ class Block(nn.Module):
 class ResNet3dNano(nn.Module):
     """Stem, then stages of blocks; every stage but the first halves space, the last also time.
 
-    `[B, C, T, H, W]` to pooled `[B, widths[-1]]` and tokens `[B, t h w, widths[-1]]`. `levels`
-    are the widths of the stages, whose maps `stages` returns (HDC contrasts several depths).
+    `[B, C, T, H, W]` to pooled `[B, D]` and tokens `[B, t h w, widths[-1]]`; D is `widths[-1]`
+    times the number of `places`. `levels` are the widths of the stages, whose maps `stages`
+    returns (HDC contrasts several depths).
     """
 
     def __init__(
-        self, *, channels: int, widths: Sequence[int], blocks: int, stem_stride: int
+        self,
+        *,
+        channels: int,
+        widths: Sequence[int],
+        blocks: int,
+        stem_stride: int,
+        places: Sequence[int] = (1, 1, 1),
+        residual_frames: bool = False,
     ) -> None:
         super().__init__()
-        self.embed_dim = widths[-1]
+        self.residual_frames = residual_frames
+        self.places = checked_places(places)
+        self.token_width = widths[-1]
+        self.embed_dim = widths[-1] * math.prod(self.places)
         self.levels = tuple(widths)
         self.stem = Conv2Plus1(channels, widths[0], stride=(1, stem_stride))
         self.layers = nn.ModuleList()
@@ -81,7 +96,7 @@ class ResNet3dNano(nn.Module):
 
     def stages(self, data: Tensor) -> list[Tensor]:
         """The map after each stage, `[B, width, t, h, w]`."""
-        x = F.relu(self.stem(data), inplace=True)
+        x = F.relu(self.stem(difference(data, int(self.residual_frames))), inplace=True)
         maps = []
         for layer in self.layers:
             x = layer(x)
@@ -90,7 +105,7 @@ class ResNet3dNano(nn.Module):
 
     def forward(self, data: Tensor) -> Features:
         x = self.stages(data)[-1]
-        return Features(x.mean((2, 3, 4)), x.flatten(2).transpose(1, 2), tuple(x.shape[2:]))
+        return Features(by_place(x, self.places), x.flatten(2).transpose(1, 2), tuple(x.shape[2:]))
 
 
 def resnet3d_nano(
@@ -99,8 +114,23 @@ def resnet3d_nano(
     widths: Sequence[int] = (24, 48, 96),
     blocks: int = 1,
     stem_stride: int = 2,
+    places: Sequence[int] = (1, 1, 1),
+    residual_frames: bool = False,
 ) -> ResNet3dNano:
-    """About 0.3 M parameters with the defaults."""
+    """About 0.3 M parameters with the defaults.
+
+    `places` is into how many parts of time, height and width the last map is divided before the
+    means: (1, 1, 1) is one mean of all, (1, 3, 3) nine side by side, which know where in the
+    picture things are. With `residual_frames` the network sees differences of neighbouring frames
+    (Tao, Wang & Yamasaki 2020): what stands still is gone before the first layer.
+    """
+    if residual_frames and clip_shape(spec)[0] < 2:
+        raise ValueError("residual_frames need clips of at least two frames; raise views.frames")
     return ResNet3dNano(
-        channels=int(spec.get("channels", 3)), widths=widths, blocks=blocks, stem_stride=stem_stride
+        channels=int(spec.get("channels", 3)),
+        widths=widths,
+        blocks=blocks,
+        stem_stride=stem_stride,
+        places=places,
+        residual_frames=residual_frames,
     )

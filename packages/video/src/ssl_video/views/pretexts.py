@@ -77,10 +77,10 @@ def order(
     return PretextPolicy(shape, partial(_ordered, view, clips, gap))
 
 
-def _fits(shape: Sizes, reach: int, what: str) -> None:
+def _fits(shape: Sizes, reach: int, what: str, stride: int | None = None) -> None:
     if reach > shape.total:
         raise ValueError(
-            f"{what}, {shape.stride} apart, need {reach} frames, the stored window has "
+            f"{what}, {stride or shape.stride} apart, need {reach} frames, the stored window has "
             f"{shape.total}; lower frames, stride or gap, or raise data.options.window"
         )
 
@@ -143,27 +143,36 @@ def pace(
     size: int | None = None,
     frames: int | None = None,
     per_frame_colour: bool = True,
+    loop: bool = True,
     **options: Any,
 ) -> PretextPolicy:
     """One clip at a stride drawn from 1..`paces`; `params["pace"]` holds stride - 1.
 
     Pace (Wang et al. 2020): the start is even over the window, short videos begin anew, and colour
-    is jittered frame by frame so that it does not tell speed.
+    is jittered frame by frame so that it does not tell speed. Without `loop` clips start only
+    where they fit: in short videos the jump back to the beginning is common, more so the faster
+    the clip, and would tell the pace without a look at what moves.
     """
     if paces < 2:
         raise ValueError(f"paces must be at least 2, got {paces}")
     shape = sizes(spec, size, frames, 1)
+    if not loop:
+        reach = span(shape.frames, paces)
+        _fits(shape, reach, f"loop=false with {paces} paces: clips of {shape.frames} frames", paces)
     view = augmentation(
         spec, shape.size, **_checked({**options, "per_frame_colour": per_frame_colour})
     )
-    return PretextPolicy(shape, partial(_paced, view, paces))
+    return PretextPolicy(shape, partial(_paced, view, paces, loop))
 
 
-def _paced(view: ClipAugmentation, paces: int, shape: Sizes, batch: Batch, rng: Rng) -> list[View]:
+def _paced(
+    view: ClipAugmentation, paces: int, loop: bool, shape: Sizes, batch: Batch, rng: Rng
+) -> list[View]:
     total = shape.total
     own = rng.fold("view", 0)
     label = own.integers("pace", high=paces)
-    start = own.integers("clip start", high=total)
+    room = total - 1 if loop else total - 1 - (shape.frames - 1) * (label + 1)
+    start = own.integers("clip start", high=room + 1)
     made = view(batch, looped(start, label + 1, shape.frames, total), own)
     return [View(made.data, own, params={**made.params, "pace": label})]
 
