@@ -92,6 +92,7 @@ def test_progress_goes_to_stderr(tmp_path: Path) -> None:
         (["pretrain", "--data", "/no/such/folder"], ["/no/such/folder"]),
         (["pretrain", "--metod", "x"], ["--metod", "--help"]),
         (["pretrain", "--set", "a=1", "b=2"], ["b=2", "write --set before each KEY=VALUE"]),
+        (["pretrain", "default"], ["(default)", "name a recipe by --recipe NAME"]),
         (["pretrian"], ["did you mean 'pretrain'"]),
         (["pretrain", "--track", "tensorbord"], ["track", "did you mean 'tensorboard'"]),
         (["pretrain", "--dry-run", "--method", "simclrr"], ["did you mean 'simclr'"]),

@@ -147,7 +147,7 @@ def test_too_many_corrupt_samples_abort_at_the_same_step(tmp_path: Path) -> None
             corrupt_log=log,
         )
         batches = loader.batches(0, 20)
-        lasted.append(_count_until_aborted(batches, r"0\.1; .*negative; all are listed in"))
+        lasted.append(_count_until_aborted(batches, r"0\.1 allows; .*negative; all are listed in"))
         assert len(entries(log)) > 0.1 * 20
     assert lasted[0] == lasted[1]
     assert 1 <= lasted[0] < 10  # at least 20 samples seen, long before all were
@@ -172,7 +172,7 @@ def test_after_an_epoch_the_share_is_exact() -> None:
     for share, aborts in ((0.05, True), (0.06, False)):
         loader = Loader(source, NumberReader(), stream, max_corrupt=share)
         if aborts:
-            assert _count_until_aborted(loader.batches(0, 50), "6 of .* samples") < 10
+            assert _count_until_aborted(loader.batches(0, 50), "6 corrupt records .* samples") < 10
         else:
             assert len(list(loader.batches(0, 50))) == 50
 

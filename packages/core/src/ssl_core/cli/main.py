@@ -78,6 +78,9 @@ def _meaning(error: BaseException) -> tuple[int, str]:
         told = error.format_message()
         if "extra argument" in told and "=" in told:
             usage = "; write --set before each KEY=VALUE" + usage
+        elif "extra argument" in told and context is not None:
+            options = {name for option in context.command.params for name in option.opts}
+            usage = "; name a recipe by --recipe NAME" * ("--recipe" in options) + usage
         return 2, f"error: {told}{usage}"
     if isinstance(error, SystemExit):
         return (error.code if isinstance(error.code, int) else 1), ""

@@ -53,7 +53,8 @@ class CorruptLog:
             self._append([_line(*fresh[key], step) for key in fresh if key not in self.steps])
             for key in fresh:
                 self.steps.setdefault(key, step)
-                self.reason = f"{key}: {fresh[key][0].reason}"
+                reason = fresh[key][0].reason  # many name the record themselves
+                self.reason = reason if reason.startswith(key) else f"{key}: {reason}"
         if seen >= MIN_SEEN and len(self.steps) > self._allowed(seen):
             self._check(step, seen)
 
@@ -64,8 +65,8 @@ class CorruptLog:
             where = f"; all are listed in {self.path}" if self.path else ""
             latest = f"; the latest is {self.reason}" if self.reason else ""
             raise TrainingAborted(
-                f"data: {count} of {seen} samples seen are corrupt, more than max_corrupt "
-                f"{self.max_corrupt:g}{latest}{where}"
+                f"data: {count} corrupt records were met in reading {seen} samples, more than "
+                f"max_corrupt {self.max_corrupt:g} allows{latest}{where}"
             )
 
     def _allowed(self, seen: int) -> float:
