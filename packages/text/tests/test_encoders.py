@@ -79,6 +79,21 @@ def test_without_dropout_it_is_the_librarys_model():
     torch.testing.assert_close(encoder(data).tokens[data.valid], states[data.valid])
 
 
+def test_larger_first_weights_let_neighbours_be_heard():
+    shares = []
+    for init in (0.02, 0.088):
+        encoder = tiny(depth=1, dim=128, init=init).eval()
+        attention, met = encoder.model.encoder.layer[0].attention, {}
+        attention.register_forward_hook(lambda _, given, __, met=met: met.update(state=given[0]))
+        attention.output.dense.register_forward_hook(
+            lambda _, __, added, met=met: met.update(added=added)
+        )
+        with torch.no_grad():
+            encoder(documents((20, 20, 20)))
+        shares.append(float(met["added"].norm() / met["state"].norm()))
+    assert shares[0] < 0.06 < 0.4 < shares[1]
+
+
 def test_hidden_tokens_show_the_mask_piece():
     encoder = tiny().double().eval()
     data = documents()
