@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_BLOCK = 8
+_BLOCK = 12
 """Mel filters multiplied at once."""
 _PIECE = 512
 """Frames computed at once on a CPU: what they need stays in its cache."""
