@@ -13,17 +13,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from learning_parts import Backbone, Files, Setup
+from learning_parts import Backbone, Setup, loader, paced_adamw
 from lightly import loss as losses
 from lightly import transforms
 from lightly.models import modules, utils
 from lightly.models.modules import heads
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torchvision.transforms import v2
-
-from ssl_core.schedules import warmup_cosine
 
 
 class LightlyRun:
@@ -32,31 +29,16 @@ class LightlyRun:
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
         self.model: Model = MODELS[setup.recipe.method.name](setup)
-        train, optimizer = setup.recipe.train, setup.recipe.optimizer
         decayed, free = utils.get_weight_decay_parameters([self.model])
         groups = [{"params": _learned(decayed)}, {"params": _learned(free), "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay
-        )
-        warmup = round(optimizer.warmup * train.steps)
-        rate = warmup_cosine(1.0, warmup=warmup, end=optimizer.end_lr / optimizer.lr)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: rate(step, train.steps)
-        )
+        self.optimizer, self.schedule = paced_adamw(setup, groups)
         self.step = 0
         self._batches = self._endless()
 
     def _endless(self) -> Iterator[list[Tensor]]:
-        loader = DataLoader(
-            Files(self.setup.files, self.model.transform),
-            batch_size=self.setup.recipe.train.batch_size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=self.setup.workers,
-            persistent_workers=self.setup.workers > 0,
-        )
+        batches = loader(self.setup, self.model.transform)
         while True:
-            yield from loader
+            yield from batches
 
     def advance(self, steps: int) -> None:
         """Trains for so many steps."""

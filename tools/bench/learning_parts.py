@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from ssl_core.recipe import Recipe
+from ssl_core.schedules import warmup_cosine
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,31 @@ class Files(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         with open(self.files[index], "rb") as file:
             return self.transform(Image.open(file).convert("RGB"))
+
+
+def loader(setup: Setup, transform: Callable[[Any], Any]) -> DataLoader[Any]:
+    """Shuffled batches of the training images, as the peers' examples load them."""
+    return DataLoader(
+        Files(setup.files, transform),
+        batch_size=setup.recipe.train.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=setup.workers,
+        persistent_workers=setup.workers > 0,
+    )
+
+
+def paced_adamw(
+    setup: Setup, groups: list[dict[str, Any]]
+) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
+    """torch's AdamW at the recipe's rates, and the recipe's schedule of them, step by step."""
+    train, optimizer = setup.recipe.train, setup.recipe.optimizer
+    adamw = torch.optim.AdamW(
+        groups, lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay
+    )
+    warmup = round(optimizer.warmup * train.steps)
+    rate = warmup_cosine(1.0, warmup=warmup, end=optimizer.end_lr / optimizer.lr)
+    return adamw, torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: rate(step, train.steps))
 
 
 class Backbone(nn.Module):

@@ -16,15 +16,12 @@ from typing import Any
 import lightning as pl
 import stable_pretraining
 import torch
-from learning_parts import Backbone, Files, Setup
+from learning_parts import Backbone, Setup, loader, paced_adamw
 from loguru import logger
 from stable_pretraining import methods
 from stable_pretraining.callbacks import TeacherStudentCallback
 from stable_pretraining.data import transforms
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-
-from ssl_core.schedules import warmup_cosine
 
 # It adds callbacks of its own to every trainer, also one that prints.
 stable_pretraining.set(verbose="ERROR", progress_bar="none")
@@ -38,19 +35,12 @@ class StableRun:
     def __init__(self, setup: Setup) -> None:
         train = setup.recipe.train
         self.model: Model = MODELS[setup.recipe.method.name](setup)
-        loader = DataLoader(
-            Files(setup.files, self.model.views),
-            batch_size=train.batch_size,
-            shuffle=True,
-            drop_last=True,
-            num_workers=setup.workers,
-            persistent_workers=setup.workers > 0,
-        )
+        batches = loader(setup, self.model.views)
         self.turns = Turns()
         trainer = pl.Trainer(
             accelerator="cpu",
             max_steps=train.steps,
-            max_epochs=math.ceil(train.steps / len(loader)),
+            max_epochs=math.ceil(train.steps / len(batches)),
             callbacks=[TeacherStudentCallback(), self.turns],
             logger=False,
             enable_checkpointing=False,
@@ -61,7 +51,7 @@ class StableRun:
 
         def fit() -> None:
             torch.set_num_threads(threads)
-            trainer.fit(self.model, loader)
+            trainer.fit(self.model, batches)
 
         self.turns.run(fit)
 
@@ -124,7 +114,7 @@ class Model(pl.LightningModule):
         super().__init__()
         self.setup_of_race = setup
         self.width: int = setup.encoder.embed_dim  # type: ignore[assignment]
-        # Two references to one network; the method's own is the trained one.
+        # One network, which the method trains and this module judges.
         self.backbone = Backbone(setup.encoder)
 
     def training_step(self, batch: Any, index: int) -> Tensor:
@@ -132,18 +122,12 @@ class Model(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        train, optimizer = self.setup_of_race.recipe.train, self.setup_of_race.recipe.optimizer
         learned = [p for p in self.method.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in learned if p.ndim > 1]},
             {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        adamw = torch.optim.AdamW(
-            groups, lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay
-        )
-        warmup = round(optimizer.warmup * train.steps)
-        rate = warmup_cosine(1.0, warmup=warmup, end=optimizer.end_lr / optimizer.lr)
-        schedule = torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: rate(step, train.steps))
+        adamw, schedule = paced_adamw(self.setup_of_race, groups)
         return {
             "optimizer": adamw,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
