@@ -86,6 +86,16 @@ def test_writing_samples_refuses_what_it_must_not_touch(folder, tmp_path) -> Non
         samples.write_samples(tmp_path / "few", count=19)
 
 
+def test_another_process_writes_the_same_bytes(folder, tmp_path) -> None:
+    command = (
+        f"from ssl_video.samples import write_samples as w; w({str(tmp_path / 'a')!r}, count=40)"
+    )
+    subprocess.run([sys.executable, "-c", command], check=True)
+    for file in sorted(folder.rglob("*.mp4")):
+        again = tmp_path / "a" / file.relative_to(folder)
+        assert again.read_bytes() == file.read_bytes(), file.name
+
+
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
     """Three videos of 60 frames, of two sizes."""
