@@ -72,11 +72,20 @@ def test_it_needs_to_know_where_words_begin():
         method(method.views(data, keys(4)))
 
 
-@pytest.mark.parametrize("name", ["mlm", "spanbert", "curriculum_mlm"])
-def test_untied_outputs_leave_embeddings_of_unseen_pieces_alone(name):
+@pytest.mark.parametrize(
+    ("name", "views"),
+    [
+        ("mlm", "none"),
+        ("spanbert", "none"),
+        ("curriculum_mlm", "none"),
+        ("electra", "none"),
+        ("tsdae", "deletion"),
+    ],
+)
+def test_untied_outputs_leave_embeddings_of_unseen_pieces_alone(name, views):
     found = {}
     for tied in (True, False):
-        method = method_of(name, size=NONE, tied=tied)
+        method = method_of(name, views, size=NONE, tied=tied)
         loss = method(method.views(batch_of(documents()), keys(4)))
         loss.total.backward()
         found[tied] = method.encoder.vocabulary.weight.grad.abs().sum(1).gt(0)

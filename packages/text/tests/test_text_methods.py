@@ -116,12 +116,11 @@ def test_declutr_without_mlm_is_nt_xent():
 def test_tsdae_decoder_is_causal_and_reads_the_vector():
     method = method_of("tsdae", "deletion").eval()
     data = documents((20, 30))
-    matrix = method.encoder.vocabulary.weight
     vector = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
 
     def logits(ids, sentence):
         embedded = method.encoder.embed_ids(ids)
-        return method.decoder(embedded, data.valid, sentence, matrix)
+        return method.decoder(embedded, data.valid, sentence)
 
     plain = logits(data.ids, vector)
     later = data.ids.clone()

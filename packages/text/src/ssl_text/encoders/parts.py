@@ -23,14 +23,39 @@ def bert_config(encoder: nn.Module, method: str) -> Any:
     return copy.deepcopy(config)
 
 
-class Generator(nn.Module):
-    """A narrow BERT on the discriminator's own embeddings, mapped to its width (ELECTRA).
+class PiecesOutput(nn.Module):
+    """States to logits over pieces: a matrix `[V, D]` and a bias of its own.
 
-    Output logits use the same embedding matrix; only the maps between the widths are its own.
+    The matrix is the embedding's, which stays the encoder's and is not registered here a second
+    time; with `tied=False` it is one of its own, so that what pushes all rare pieces away at every
+    step does not push their embeddings, too.
     """
 
-    def __init__(self, encoder: TextEncoder, *, share: float) -> None:
+    def __init__(self, embedding: nn.Embedding, *, tied: bool = True) -> None:
         super().__init__()
+        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
+        self.own = None if tied else nn.Parameter(embedding.weight.detach().clone())
+        self._embedding = (embedding,)
+
+    @property
+    def matrix(self) -> Tensor:
+        """The output matrix `[V, D]`."""
+        return self._embedding[0].weight if self.own is None else self.own
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Of states `[..., D]`, `[..., V]`."""
+        return nn.functional.linear(states, self.matrix, self.bias)
+
+
+class Generator(PiecesOutput):
+    """A narrow BERT on the discriminator's own embeddings, mapped to its width (ELECTRA).
+
+    Output logits use the same embedding matrix unless `tied=False`; the maps between the widths
+    are its own.
+    """
+
+    def __init__(self, encoder: TextEncoder, *, share: float, tied: bool = True) -> None:
+        super().__init__(encoder.vocabulary, tied=tied)
         import transformers
 
         config = bert_config(encoder, "electra")
@@ -47,22 +72,20 @@ class Generator(nn.Module):
         self.outward = nn.Sequential(
             nn.Linear(config.hidden_size, width), nn.GELU(), nn.LayerNorm(width, eps=1e-12)
         )
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         key_dropout(self.model)
         key_attention(self.model)
 
-    def forward(self, embedded: Tensor, valid: Tensor, hidden: Tensor, matrix: Tensor) -> Tensor:
-        """Logits `[M, V]` of the hidden places of embeddings `[B, L, D]`; `matrix` is `[V, D]`."""
+    def forward(self, embedded: Tensor, valid: Tensor, hidden: Tensor) -> Tensor:
+        """Logits `[M, V]` of the hidden places of embeddings `[B, L, D]`."""
         states = self.model(inputs_embeds=self.inward(embedded), attention_mask=valid)
-        rows = self.outward(states.last_hidden_state[hidden])
-        return nn.functional.linear(rows, matrix, self.bias)
+        return self.logits(self.outward(states.last_hidden_state[hidden]))
 
 
-class SentenceDecoder(nn.Module):
+class SentenceDecoder(PiecesOutput):
     """A causal BERT that sees a document only through one vector (TSDAE)."""
 
-    def __init__(self, encoder: TextEncoder, *, depth: int) -> None:
-        super().__init__()
+    def __init__(self, encoder: TextEncoder, *, depth: int, tied: bool = True) -> None:
+        super().__init__(encoder.vocabulary, tied=tied)
         import transformers
 
         config = bert_config(encoder, "tsdae")
@@ -73,15 +96,14 @@ class SentenceDecoder(nn.Module):
         config._attn_implementation = NAME
         self.model = transformers.BertModel(config, add_pooling_layer=False)
         self.model.embeddings.word_embeddings = nn.Identity()  # the encoder's are used
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         key_dropout(self.model)
         key_attention(self.model)
 
-    def forward(self, embedded: Tensor, valid: Tensor, sentence: Tensor, matrix: Tensor) -> Tensor:
+    def forward(self, embedded: Tensor, valid: Tensor, sentence: Tensor) -> Tensor:
         """Logits `[B, L, V]` of the token after each place, from `[B, L, D]` and `[B, D]`."""
         states = self.model(
             inputs_embeds=embedded,
             attention_mask=valid,
             encoder_hidden_states=sentence[:, None],
         ).last_hidden_state
-        return nn.functional.linear(states, matrix, self.bias)
+        return self.logits(states)

@@ -37,7 +37,10 @@ Filled = tuple[Tokens, Mask, Tensor, Tensor]
 
 
 class ELECTRA(Method):
-    """The encoder is the discriminator; the generator shares its embeddings and is thrown away."""
+    """The encoder is the discriminator; the generator shares its embeddings and is thrown away.
+
+    The generator's output matrix is these embeddings, too; `tied=False` gives it one of its own.
+    """
 
     batch_coupled = False
 
@@ -49,6 +52,7 @@ class ELECTRA(Method):
         mask_ratio: float = 0.15,
         generator: float = 0.25,
         weight: float = 50.0,
+        tied: bool = True,
     ) -> None:
         super().__init__(encoder, views)
         bert_config(encoder, "electra")
@@ -56,7 +60,7 @@ class ELECTRA(Method):
             raise ValueError(f"generator must be a share of the width in (0, 1], got {generator}")
         width: int = encoder.embed_dim  # type: ignore[assignment]
         self.masker = BertMasker(mask_ratio, masked=0.85)
-        self.generator = Generator(encoder, share=generator)  # type: ignore[arg-type]
+        self.generator = Generator(encoder, share=generator, tied=tied)  # type: ignore[arg-type]
         self.head = MLPHead(width, 1, hidden=width, layers=2, norm="none", activation="gelu")
         self.weight = weight
 
@@ -64,11 +68,10 @@ class ELECTRA(Method):
         """Tokens, their mask, the generator's logits `[M, V]` and the ids it makes, `[B, L]`."""
         tokens: Tokens = self.encoder.tokenize(view.data)  # type: ignore[operator]
         mask = self.masker(view.rng, tokens.values.shape[1], maskable=tokens.maskable)
-        matrix = self.encoder.vocabulary.weight  # type: ignore[union-attr]
         ids = tokens.values.masked_fill(mask.at_mask_token, self.encoder.mask_id)  # type: ignore[arg-type]
         with dropout_keys(view.rng.fold("generator")):
             embedded = self.encoder.embed_ids(ids)  # type: ignore[operator]
-            logits = self.generator(embedded, tokens.valid, mask.hidden, matrix)
+            logits = self.generator(embedded, tokens.valid, mask.hidden)
         with torch.no_grad():
             fake = tokens.values.clone()
             fake[mask.hidden] = sampled(logits, view.rng, mask.hidden)

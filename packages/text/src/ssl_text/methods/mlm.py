@@ -28,6 +28,7 @@ from ssl_core.networks.masks import Mask
 from ssl_core.objectives import masked_token_cross_entropy
 from ssl_core.rng import Rng
 from ssl_core.views import View, ViewPolicy
+from ssl_text.encoders.parts import PiecesOutput
 from ssl_text.methods.word_masks import (
     UnitMask,
     WholeWords,
@@ -105,31 +106,18 @@ def _fate(rng: Rng, count: int, mask: Mask | None = None) -> Tensor:
     return fate if unit is None else fate.gather(1, unit)
 
 
-class PiecesHead(nn.Module):
-    """States of hidden tokens to logits over pieces, `[M, V]`.
-
-    The output matrix is the embedding's, which stays the encoder's and is not registered here a
-    second time; with `tied=False` it is one of its own, so that what pushes all rare pieces away
-    at every step does not push their embeddings, too.
-    """
+class PiecesHead(PiecesOutput):
+    """States of hidden tokens to logits over pieces, `[M, V]`."""
 
     def __init__(self, embedding: nn.Embedding, *, tied: bool = True) -> None:
-        super().__init__()
+        super().__init__(embedding, tied=tied)
         dim = embedding.embedding_dim
         self.transform = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=1e-12))
-        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
-        self.own = None if tied else nn.Parameter(embedding.weight.detach().clone())
-        self._embedding = (embedding,)
-
-    @property
-    def matrix(self) -> Tensor:
-        """The output matrix `[V, D]`."""
-        return self._embedding[0].weight if self.own is None else self.own
 
     def forward(self, features: Features, mask: Mask, tokens: Tokens) -> Tensor:
         assert features.tokens is not None, "checked by MaskedModel"
-        states = self.transform(features.tokens[mask.hidden])  # [M, D]: logits cost most, so
-        return nn.functional.linear(states, self.matrix, self.bias)  # only here
+        # Logits cost most, so only at the hidden places.
+        return self.logits(self.transform(features.tokens[mask.hidden]))
 
 
 def _ids(tokens: Tokens, mask: Mask) -> Tensor:

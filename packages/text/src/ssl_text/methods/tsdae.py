@@ -28,24 +28,28 @@ Reps = tuple[Tensor, Tensor]
 
 
 class TSDAE(Method):
-    """An encoder and a decoder of `depth` layers; the `deletion` views."""
+    """An encoder and a decoder of `depth` layers; the `deletion` views.
+
+    `tied=False` gives the decoder an output matrix of its own instead of the embeddings.
+    """
 
     batch_coupled = False
 
-    def __init__(self, encoder: nn.Module, views: ViewPolicy, *, depth: int = 1) -> None:
+    def __init__(
+        self, encoder: nn.Module, views: ViewPolicy, *, depth: int = 1, tied: bool = True
+    ) -> None:
         super().__init__(encoder, views)
         if depth < 1:
             raise ValueError(f"depth must be at least 1, got {depth}")
-        self.decoder = SentenceDecoder(encoder, depth=depth)  # type: ignore[arg-type]
+        self.decoder = SentenceDecoder(encoder, depth=depth, tied=tied)  # type: ignore[arg-type]
 
     def _logits(self, views: Sequence[View]) -> Tensor:
         """Scores `[B, L, V]` of the piece that follows each, of the vector of the first view."""
         (features,) = self.features(views[:1])
         ids, valid = views[1].data.ids, views[1].data.valid
-        matrix = self.encoder.vocabulary.weight  # type: ignore[union-attr]
         with dropout_keys(views[1].rng):
             embedded = self.encoder.embed_ids(ids)  # type: ignore[operator]
-            logits: Tensor = self.decoder(embedded, valid, features.pooled, matrix)
+            logits: Tensor = self.decoder(embedded, valid, features.pooled)
         return logits
 
     def encode(self, views: Sequence[View]) -> Reps:
