@@ -135,7 +135,9 @@ CASES: dict[str, Case] = {
     "lvm_med": (
         ConvNet,
         Noisy(),
-        HEAD | {"local_hidden": 8, "local_dim": 4, "group": 8, "near": 3, "matches": 4},
+        HEAD
+        | {"local_hidden": 8, "local_dim": 4, "group": 8, "near": 3, "matches": 4}
+        | {"vicregl": 1.0},
     ),
     "w_mse": (ConvNet, Noisy(), {"hidden": 8, "dim": 3, "size": 8}),
     "lejepa": (ConvNet, CROPS, HEAD | {"directions": 16}),

@@ -10,7 +10,7 @@ from ssl_core.errors import UserError
 from ssl_core.methods.lvm_med import LVMMed, Messages, local_costs
 from ssl_core.methods.vicregl import places
 from ssl_core.networks.dropout import dropout_keys
-from ssl_core.objectives import graph_matching, neighbours
+from ssl_core.objectives import graph_matching, neighbours, vicreg
 from ssl_core.objectives.graph_matching import _edge_costs, _price, solve
 from ssl_core.testing.vectors import MLPEncoder
 from ssl_core.views import View
@@ -161,3 +161,17 @@ def test_groups_take_every_row() -> None:
         LVMMed(MLPEncoder({"dim": 4}, width=8), OneView(), group=1)
     with pytest.raises(UserError, match="matched by position"):
         places(views[0], (2,))
+
+
+def test_terms_that_hold_nodes_apart_are_added_as_weighted() -> None:
+    encoder = MLPEncoder({"dim": 4}, width=8)
+    size = {"dim": 8, "hidden": 8, "alpha": 1.0, "group": 4, "dropout": 0.0}
+    plain, both = (LVMMed(encoder, OneView(), **size, vicregl=weight) for weight in (0.0, 0.5))
+    both.load_state_dict(plain.state_dict())
+    views = [View(draw(8, 4, seed=seed).detach().float(), keys(8)) for seed in (1, 2)]
+    alone, more = (method.loss(method.encode(views)) for method in (plain, both))
+    reps = plain.encode(views)
+    added = 0.5 * vicreg(*reps.nodes, covariance=0.5)
+    torch.testing.assert_close(more.total - alone.total, added)
+    with pytest.raises(ValueError, match="vicregl >= 0"):
+        LVMMed(encoder, OneView(), vicregl=-1.0)

@@ -7,7 +7,8 @@ The rows of a batch are cut into groups; in each the k nearest of every image ma
 a view, and two graph convolutions refine its nodes. c holds likenesses of nodes (weight `alpha`)
 and distances of places matched by features and by position (1 - `alpha`, as in VICRegL), d
 likenesses of edges (`ssl_core.objectives.graph_matching`). `noise` above 0 is the paper's implicit
-maximum-likelihood gradient, 0 the interpolation of the released code.
+maximum-likelihood gradient, 0 the interpolation of the released code, which keeps VICRegL's terms
+of nodes and places beside the matching: `vicregl` is their weight, 0 the paper's objective.
 
 Beyond the release: messages are added to nodes (`Messages` says why); distances are means over
 places of unit vectors, where it sums raw ones; places are compared with their matches, where it
@@ -28,7 +29,7 @@ from ssl_core.methods.base import Loss, Method
 from ssl_core.methods.vicregl import local_tokens, places
 from ssl_core.networks.dropout import KeyedDropout, dropout_keys
 from ssl_core.networks.heads import MLPHead
-from ssl_core.objectives import best_matches, graph_matching, neighbours
+from ssl_core.objectives import best_matches, graph_matching, neighbours, vicregl
 from ssl_core.rng import Rng
 from ssl_core.views import View, ViewPolicy
 
@@ -70,7 +71,11 @@ class Messages(nn.Module):
 
 
 class LVMMed(Method):
-    """Any encoder; with `alpha` below 1 it needs a map, and views that know where they lie."""
+    """Any encoder; with `alpha` below 1 it needs a map, and views that know where they lie.
+
+    Where views of a sample are hardly more alike than samples are, the matching alone pulls all
+    nodes together; `vicregl` holds them apart.
+    """
 
     def __init__(
         self,
@@ -91,12 +96,13 @@ class LVMMed(Method):
         noise: float = 0.0,
         matches: int = 20,
         dropout: float = 0.5,
+        vicregl: float = 0.0,
     ) -> None:
         super().__init__(encoder, views)
-        if not 0 <= alpha <= 1 or group < 2 or near < 1 or noise < 0:
+        if not 0 <= alpha <= 1 or group < 2 or near < 1 or noise < 0 or vicregl < 0:
             raise ValueError(
-                "need 0 <= alpha <= 1, group >= 2, near >= 1 and noise >= 0, got "
-                f"alpha={alpha}, group={group}, near={near}, noise={noise}"
+                "need 0 <= alpha <= 1, group >= 2, near >= 1, noise >= 0 and vicregl >= 0, got "
+                f"alpha={alpha}, group={group}, near={near}, noise={noise}, vicregl={vicregl}"
             )
         width: int = encoder.embed_dim  # type: ignore[assignment]
         self.projector = MLPHead(width, dim, hidden=hidden, layers=layers)
@@ -106,6 +112,7 @@ class LVMMed(Method):
             self.local_projector = MLPHead(width, local_dim, hidden=local_hidden, layers=layers)
         self.alpha, self.group, self.near, self.matches = alpha, group, near, matches
         self.edge_weight, self.margin, self.jump, self.noise = edge_weight, margin, jump, noise
+        self.vicregl = vicregl
 
     def encode(self, views: Sequence[View]) -> Reps:
         first, second = views
@@ -126,7 +133,12 @@ class LVMMed(Method):
         losses = [self._of_group(reps, slice(int(c[0]), int(c[-1]) + 1)) for c in cuts]
         loss = torch.stack(losses).mean()
         right = 1 - loss.detach() / (2 * count / len(cuts))
-        return Loss.of({"matching": loss}, {"accuracy": right})
+        parts = {"matching": loss}
+        if self.vicregl:
+            both = (self.matches, self.matches)
+            apart = vicregl(reps.nodes, reps.maps, reps.where, alpha=self.alpha, matches=both)
+            parts["vicregl"] = self.vicregl * apart
+        return Loss.of(parts, {"accuracy": right})
 
     def _of_group(self, reps: Reps, rows: slice) -> Tensor:
         rng = Rng(reps.key[rows])
