@@ -21,8 +21,8 @@ columns: the best of its rivals, the trained encoder, and the gain. Options go t
 evaluation.more.NAME.key=value`, for every recipe alike.
 
 Samples that have several labels list each in a table (`directions.csv`). `--label` scores every
-run by each table named, from one embedding, in a row of its own: what a method learned of motion
-may be what it lost of appearance.
+run by each table named, from one embedding, untrained → trained: what a method learned of motion
+may be what it lost of appearance. Raw input and chance have lines of their own.
 
 The recipes were chosen while looking at the embedded data (data seed 0); another data seed draws
 other samples and another split, whose labels nobody has tuned on.
@@ -238,21 +238,34 @@ def gains(results: Sequence[Result]) -> list[float]:
     return [100 * (s["trained"] - max(s["raw"], s["untrained"])) for s in scores]
 
 
-def rows(
-    name: str, results: Sequence[Result], *, probe: bool, more: Sequence[str] = ()
-) -> list[str]:
-    """A line of the table, or one for every label asked for."""
-    labels = results[0].get("labels")
-    if not labels:
-        return [row(name, results, probe=probe, more=more)]
+def label_rows(name: str, results: Sequence[Result], *, probe: bool) -> dict[str, str]:
+    """Lines by several tables of labels: what the raw input and chance reach, and the recipe."""
+    found = {"raw input": "raw", "most frequent class": "chance", name: ""}
+    lines = {}
+    for line, rival in found.items():
+        cells = [line, str(len(results))] if line == name else [line, ""]
+        for label in results[0]["labels"]:
+            each = [r["labels"][label] for r in results]
+            for kind in ("score", "probe")[: 1 + probe]:
+                if rival == "chance":
+                    cells.append(percent([e["chance"] for e in each]))
+                elif rival:
+                    cells.append(percent([e[kind][rival] for e in each]))
+                else:
+                    before, after = ([e[kind][r] for e in each] for r in RIVALS[1:])
+                    cells.append(f"{percent(before)} → {percent(after)}")
+        cells += running(results) if line == name else [""] * 4
+        lines[line] = "| " + " | ".join(cells) + " |"
+    return lines
+
+
+def running(results: Sequence[Result]) -> list[str]:
+    """The last cells of a line: effective rank and what the runs took."""
     return [
-        row(
-            f"{name}, {label}",
-            [{**r, **r["labels"][label]} for r in results],
-            probe=probe,
-            more=more,
-        )
-        for label in labels
+        spread([r["effective_rank"] for r in results]),
+        f"{results[0]['steps']}",
+        f"{statistics.median(r['step_ms'] for r in results):.0f}",
+        f"{statistics.median(r['seconds'] for r in results):.0f}",
     ]
 
 
@@ -265,10 +278,7 @@ def row(name: str, results: Sequence[Result], *, probe: bool, more: Sequence[str
         cells += [percent([r["probe"][rival] for r in results]) for rival in RIVALS]
     for measure in more:
         cells += measured([r["more"][measure] for r in results if measure in r.get("more", {})])
-    cells.append(spread([r["effective_rank"] for r in results]))
-    cells += [f"{results[0]['steps']}", f"{statistics.median(r['step_ms'] for r in results):.0f}"]
-    cells.append(f"{statistics.median(r['seconds'] for r in results):.0f}")
-    return "| " + " | ".join(cells) + " |"
+    return "| " + " | ".join([*cells, *running(results)]) + " |"
 
 
 def measured(scores: Sequence[Result]) -> list[str]:
@@ -279,10 +289,15 @@ def measured(scores: Sequence[Result]) -> list[str]:
     return [percent(best), percent(trained), percent(each)]
 
 
-def header(*, probe: bool, more: Sequence[str] = ()) -> list[str]:
+def header(*, probe: bool, more: Sequence[str] = (), labels: Sequence[str] = ()) -> list[str]:
     """The table's first two lines."""
-    names = ["recipe", "seeds", *(f"k-NN {rival}" for rival in RIVALS), "gain over best rival"]
-    names += [f"linear {rival}" for rival in RIVALS] if probe else []
+    names = ["recipe", "seeds"]
+    if labels:
+        kinds = ("k-NN", "linear")[: 1 + probe]
+        names += [f"{label}: {kind}" for label in labels for kind in kinds]
+    else:
+        names += [*(f"k-NN {rival}" for rival in RIVALS), "gain over best rival"]
+        names += [f"linear {rival}" for rival in RIVALS] if probe else []
     for measure in more:
         title = measure.replace("_", " ")
         names += [f"{title} rival", f"{title} trained", f"{title} gain"]
@@ -337,7 +352,7 @@ def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     arguments = arguments_of()
-    lines = header(probe=arguments.probe, more=arguments.more)
+    lines = header(probe=arguments.probe, more=arguments.more, labels=arguments.label)
     print(*lines, sep="\n", flush=True)
     worst = float("inf")
     chosen = arguments.domains or DOMAINS
@@ -348,9 +363,12 @@ def main() -> int:
                 results = table.results(recipe)
                 name = recipe if len(chosen) == 1 else f"{domain} {recipe}"
                 name += f" on {arguments.data}" if arguments.data else ""
-                made = rows(name, results, probe=arguments.probe, more=arguments.more)
-                lines += made
-                print(*made, sep="\n", flush=True)
+                if arguments.label:
+                    made = label_rows(name, results, probe=arguments.probe)
+                else:
+                    made = {name: row(name, results, probe=arguments.probe, more=arguments.more)}
+                lines += [line for line in made.values() if line not in lines]
+                print(made[name], flush=True)
                 worst = min(worst, statistics.mean(gains(results)))
     if arguments.write:
         write_into(arguments.write, "\n".join(merged(arguments.write, lines)))
