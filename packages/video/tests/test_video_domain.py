@@ -20,7 +20,7 @@ from ssl_core.rng import Rng
 from ssl_core.runs.config import build, recipe_names, shipped
 from ssl_core.runs.packing import pack
 from ssl_core.runs.parts import fitted_reader, open_data
-from ssl_video import samples
+from ssl_video import changes, samples
 from ssl_video.domain import VIDEO
 from ssl_video.files.open import open_video
 from ssl_video.reader import ReaderOptions, VideoReader
@@ -84,6 +84,27 @@ def test_writing_samples_refuses_what_it_must_not_touch(folder, tmp_path) -> Non
         samples.write_samples(folder, count=20)
     with pytest.raises(UserError, match="at least 20"):
         samples.write_samples(tmp_path / "few", count=19)
+
+
+def test_changes_go_one_way(tmp_path) -> None:
+    path = tmp_path / "changes"
+    changes.write_changes(path, count=60)
+    with (path / "changes.csv").open() as file:
+        of = {row["path"]: row["label"] for row in csv.DictReader(file)}
+    assert set(of.values()) == set(changes.CHANGES)
+    more: dict[str, list[bool]] = {change: [] for change in changes.CHANGES}
+    for name, change in of.items():
+        assert name.split("/")[1] == change
+        with open_video(str(path / name)) as video:
+            frames = video.frames(np.arange(samples.FRAMES)).astype(np.float64)
+        ink = np.abs(frames - np.median(frames, axis=0)).sum((1, 2, 3))  # grows with size and cover
+        moved = np.abs(np.diff(frames, axis=0)).sum((1, 2, 3))
+        seen = moved if change in ("start", "brake") else ink
+        early, late = seen[1:9].mean(), seen[-9:-1].mean()
+        more[change].append(bool(late > early))
+    for change, reverse in (("grow", "shrink"), ("appear", "fade"), ("start", "brake")):
+        assert np.mean(more[change]) > 0.75
+        assert np.mean(more[reverse]) < 0.25
 
 
 def test_another_process_writes_the_same_bytes(folder, tmp_path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -27,6 +27,7 @@ class VideoDomain(Domain):
     name = "video"
     package = "ssl_video"
     sample_kind = "videos"
+    more_samples: ClassVar[dict[str, str]] = {"changes": "ssl_video.changes:write_changes"}
     libraries = ("decord2", "av", "torchvision", "transformers", "pillow")
     views = Registry("views", VIEWS)
     encoders = Registry("encoder", ENCODERS)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +37,23 @@ _OCTAVES = ((3, 1.0), (6, 0.6), (12, 0.35))
 
 
 @dataclass(frozen=True)
-class Scene:
-    """What one video shows; the three words are its labels."""
+class Course:
+    """What an object does, frame by frame."""
 
-    object: str
-    direction: str
-    speed: str
+    shift: np.ndarray
+    """Pixels it has gone, rows and columns, `[FRAMES, 2]`."""
+    growth: np.ndarray
+    """Its size over the one drawn for its video, `[FRAMES]`."""
+    cover: np.ndarray
+    """How much of the ground it hides, 0 to 1, `[FRAMES]`."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one video shows: a word for each label, the last of which names its folder."""
+
+    labels: dict[str, str]
+    course: Course
 
 
 def write_samples(folder: Path, *, count: int = DEFAULT_COUNT, seed: int = 0) -> None:
@@ -50,6 +62,17 @@ def write_samples(folder: Path, *, count: int = DEFAULT_COUNT, seed: int = 0) ->
     `folder` must be empty or new. Scans of `test/` never occur in `train/`. Raises `UserError` for
     a count below 20 or a folder with content.
     """
+    write_scenes(folder, _scene, count=count, seed=seed)
+
+
+def write_scenes(
+    folder: Path,
+    scene_of: Callable[[int, np.random.Generator], Scene],
+    *,
+    count: int,
+    seed: int,
+) -> None:
+    """The i-th video of each side shows `scene_of(i, random)`; all else as `write_samples` says."""
     folder = Path(folder)
     if count < 20:
         raise UserError(f"count: {count} is too few; write at least 20 videos")
@@ -61,31 +84,37 @@ def write_samples(folder: Path, *, count: int = DEFAULT_COUNT, seed: int = 0) ->
     order = shuffled(np.arange(len(digits.images)), len(digits.images), "sample split", seed)
     held = round(len(order) * TEST_SHARE)
     tests = round(count * TEST_SHARE)
-    rows: list[tuple[str, str, Scene]] = []
+    rows: dict[str, list[tuple[str, str, str]]] = {}
     for side, scans, n in (("test", order[:held], tests), ("train", order[held:], count - tests)):
         for i in range(n):
             random = generator("sample video", seed, side, i)
-            scene = _scene(i, random)
-            stencil = _stencil(scene.object, digits, scans, random)
-            name = f"{side}/{scene.speed}/{side}-{i:05d}.mp4"
+            scene = scene_of(i, random)
+            stencil = _stencil(scene.labels["object"], digits, scans, random)
+            name = f"{side}/{list(scene.labels.values())[-1]}/{side}-{i:05d}.mp4"
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            write_video(folder / name, draw(scene, stencil, random), fps=FPS)
-            rows.append((name, side, scene))
-    for label in ("object", "direction", "speed"):
+            write_video(folder / name, draw(scene.course, stencil, random), fps=FPS)
+            for label, word in scene.labels.items():
+                rows.setdefault(label, []).append((name, word, side))
+    for label, listed in rows.items():
         with (folder / f"{label}s.csv").open("w", newline="") as file:
             table = csv.writer(file)
             table.writerow(["path", "label", "split"])
-            table.writerows([name, getattr(scene, label), side] for name, side, scene in rows)
+            table.writerows(listed)
 
 
 def _scene(number: int, random: np.random.Generator) -> Scene:
     """Speeds in turn, so that every class has its share; the rest at random."""
-    speeds = list(SPEEDS)
-    return Scene(
-        str(random.choice(OBJECTS)),
-        str(random.choice(DIRECTIONS)),
-        speeds[number % len(speeds)],
-    )
+    thing, direction = str(random.choice(OBJECTS)), str(random.choice(DIRECTIONS))
+    speed = list(SPEEDS)[number % len(SPEEDS)]
+    gone = np.arange(FRAMES)[:, None] * (SPEEDS[speed] * heading(direction))
+    labels = {"object": thing, "direction": direction, "speed": speed}
+    return Scene(labels, Course(gone, np.ones(FRAMES), np.ones(FRAMES)))
+
+
+def heading(direction: str) -> np.ndarray:
+    """The step of length one in a direction, rows and columns."""
+    angle = math.tau * DIRECTIONS.index(direction) / len(DIRECTIONS)
+    return np.array([math.sin(angle), math.cos(angle)])
 
 
 def _stencil(
@@ -114,27 +143,28 @@ def _shape(name: str) -> np.ndarray:
     return inside.astype(np.float64)
 
 
-def draw(scene: Scene, stencil: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """The frames of a scene, uint8 `[FRAMES, SIDE, SIDE, 3]`."""
+def draw(course: Course, stencil: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """The frames of a course from anywhere, uint8 `[FRAMES, SIDE, SIDE, 3]`."""
     ground = _texture(random, level=random.uniform(0.3, 0.7), depth=0.1)
     gap = random.uniform(0.3, 0.5) * (1 if ground.mean() < 0.5 else -1)
     ink = _texture(random, level=ground.mean() + gap, depth=0.12)
     height, turn = random.uniform(*_HEIGHT), np.deg2rad(random.uniform(-15, 15))
-    angle = math.tau * DIRECTIONS.index(scene.direction) / len(DIRECTIONS)
-    step = SPEEDS[scene.speed] * np.array([math.sin(angle), math.cos(angle)])  # rows, columns
     place = random.uniform(0, SIDE, 2)
     y, x = _grid(SIDE, 1.0)
-    moved = np.arange(FRAMES)[:, None, None]
+    gone, growth, cover = (
+        array[..., None, None] for array in (course.shift.T, course.growth, course.cover)
+    )
     # The nearest of all copies on a torus: what leaves on one side returns on the other.
-    dy = (y - place[0] - moved * step[0] + SIDE / 2) % SIDE - SIDE / 2  # [T, H, W]
-    dx = (x - place[1] - moved * step[1] + SIDE / 2) % SIDE - SIDE / 2
-    v = (np.cos(turn) * dy - np.sin(turn) * dx) / height + 0.5
-    u = (np.cos(turn) * dx + np.sin(turn) * dy) / height + 0.5
+    dy = (y - place[0] - gone[0] + SIDE / 2) % SIDE - SIDE / 2  # [T, H, W]
+    dx = (x - place[1] - gone[1] + SIDE / 2) % SIDE - SIDE / 2
+    v = (np.cos(turn) * dy - np.sin(turn) * dx) / (height * growth) + 0.5
+    u = (np.cos(turn) * dx + np.sin(turn) * dy) / (height * growth) + 0.5
     inside = (u > 0) & (u < 1) & (v > 0) & (v < 1)
     frames = np.broadcast_to(ground, (FRAMES, *ground.shape)).copy()
     v, u = v[inside], u[inside]
-    cover = _sampled(stencil[:, :, None], v * STENCIL, u * STENCIL)
-    frames[inside] += cover * (_sampled(ink, v * SIDE, u * SIDE) - frames[inside])
+    hides = _sampled(stencil[:, :, None], v * STENCIL, u * STENCIL)
+    hides = hides * np.broadcast_to(cover, inside.shape)[inside][:, None]
+    frames[inside] += hides * (_sampled(ink, v * SIDE, u * SIDE) - frames[inside])
     frames += random.normal(scale=0.015, size=frames.shape)
     return (frames.clip(0, 1) * 255).round().astype(np.uint8)
 
