@@ -59,6 +59,19 @@ def test_residual_frames_show_nothing_of_what_stands_still() -> None:
     assert encoder(still.expand(-1, -1, 8, -1, -1)).pooled.std() == 0
 
 
+def test_tubelets_of_differences_are_cut_from_one_frame_fewer() -> None:
+    encoder = create_encoder("vit_nano_patch8", SPEC | {"view_frames": 9}, residual_frames=True)
+    data = clip(frames=9)
+    tokens = encoder.tokenize(data)
+    assert encoder.grid == tokens.grid == (4, 4, 4)
+    assert torch.equal(
+        encoder.assemble(tokens.values, tokens.grid), data[:, :, 1:] - data[:, :, :-1]
+    )
+    assert encoder(data).tokens.shape == (2, 64, encoder.embed_dim)
+    with pytest.raises(UserError, match=r"raise views\.frames"):
+        create_encoder("vit_nano_patch8", SPEC | {"view_frames": 2}, residual_frames=True)
+
+
 def test_large_library_networks_have_the_right_width() -> None:
     spec = SPEC | {"view_size": 64, "view_frames": 16}
     assert create_encoder("swin3d_t", spec).embed_dim == 768

@@ -12,27 +12,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssl_core.encoder import Tokens
 from ssl_core.networks.positions import resample_positions
 from ssl_core.networks.vit import PUBLISHED_SIZES, PatchTransformer, Pool, Positions, sized
 from ssl_video.encoders.spec import clip_shape
 from ssl_video.encoders.videomae import flat_positions, from_videomae
+from ssl_video.views.temporal import difference
 
 
 class VideoTransformer(PatchTransformer):
     """A `PatchTransformer` on clips `[B, C, T, H, W]` with tubelets.
 
     `flat` takes VideoMAE's positions: one sine table over all tokens in raster order, the token's
-    number as its place. Other grids than the one made for are interpolated.
+    number as its place. Other grids than the one made for are interpolated. With `residual_frames`
+    tokens are cut from differences of neighbouring frames, one fewer.
     """
 
-    def __init__(self, *, flat: bool, **options: Any) -> None:
+    def __init__(self, *, flat: bool, residual_frames: bool = False, **options: Any) -> None:
         super().__init__(**options)
-        self.flat = flat
+        self.flat, self.residual_frames = flat, residual_frames
         if flat:
             count = self.grid[0] * self.grid[1] * self.grid[2]
             table = torch.zeros_like(self.pos_embed)  # type: ignore[arg-type]
             table[0, self.prefix_count :] = flat_positions(count, self.embed_dim)
             self.pos_embed = table
+
+    def tokenize(self, data: Tensor) -> Tokens:
+        """Cuts `[B, C, T, H, W]` into tubelets `[B, N, P]`."""
+        return super().tokenize(difference(data, int(self.residual_frames)))
 
     def adapt_weights(self, given: dict[str, Tensor]) -> dict[str, Tensor]:
         """transformers' names become ours; tables of other grids are interpolated."""
@@ -63,24 +70,30 @@ def vit(
     dropout: float = 0.0,
     drop_path: float = 0.0,
     layer_scale: float | None = None,
+    residual_frames: bool = False,
 ) -> VideoTransformer:
     """A vision transformer for clips with these facts.
 
     `tubelet` is the number of frames a token covers. `positions` "videomae" is the flat sine table,
-    "sincos" separable in time, height and width.
+    "sincos" separable in time, height and width. With `residual_frames` the network sees, and a
+    masked method predicts, differences of neighbouring frames; give clips one frame more.
     """
     if positions not in ("videomae", "learned", "sincos", "none"):
         raise ValueError(
             f"positions must be one of videomae, learned, sincos, none, got {positions!r}"
         )
     frames, height, width = clip_shape(spec)
+    frames -= residual_frames
+    if frames < tubelet:
+        raise ValueError(f"clips are too short for tubelets of {tubelet}; raise views.frames")
     flat = positions == "videomae"
     own: Any = "sincos" if flat else positions
     return VideoTransformer(
         flat=flat,
+        residual_frames=residual_frames,
         channels=int(spec.get("channels", 3)),
         sides=(
-            max(tubelet, frames - frames % tubelet),
+            frames - frames % tubelet,
             max(patch, height - height % patch),
             max(patch, width - width % patch),
         ),
