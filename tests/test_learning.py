@@ -70,3 +70,15 @@ def test_a_run_without_the_measure_shows_a_dash(learning):
     cells = learning.row("byol", [result(0.5)], probe=True, more=["dice"]).split("|")
     assert len(cells) == len(head)
     assert cells[head.index(" dice gain ")].strip() == "-"
+
+
+def test_labels_stand_side_by_side_with_raw_input_and_chance_once(learning):
+    shares = {"raw": 0.4, "untrained": 0.1, "trained": 0.5}
+    labels = {"speeds": {"score": shares, "probe": shares, "chance": 0.3}}
+    lines = learning.label_rows("pace", [result(0.5) | {"labels": labels}] * 2, probe=True)
+    head = learning.header(probe=True, labels=["speeds"])[0]
+    assert head.startswith("| recipe | seeds | speeds: k-NN | speeds: linear | effective rank |")
+    assert all(line.count("|") == head.count("|") for line in lines.values())
+    assert lines["raw input"].startswith("| raw input |  | 40.0 ± 0.0 | 40.0 ± 0.0 |")
+    assert lines["most frequent class"].startswith("| most frequent class |  | 30.0 ± 0.0 |")
+    assert lines["pace"].startswith("| pace | 2 | 10.0 ± 0.0 → 50.0 ± 0.0 | 10.0 ± 0.0 → 50.0")

@@ -363,6 +363,8 @@ def main() -> int:
                 results = table.results(recipe)
                 name = recipe if len(chosen) == 1 else f"{domain} {recipe}"
                 name += f" on {arguments.data}" if arguments.data else ""
+                changed = [s for s in arguments.set if not s.startswith("evaluation.")]
+                name += f", {', '.join(changed)}" if changed else ""
                 if arguments.label:
                     made = label_rows(name, results, probe=arguments.probe)
                 else:
