@@ -156,6 +156,15 @@ def test_unknown_without_a_near_name() -> None:
     )
 
 
+@pytest.mark.parametrize("value", ["maybe", 1, None])
+def test_nothing_but_true_and_false_is_a_bool(value: object) -> None:
+    def made(*, tied: bool = True, weight: float = 1.0) -> None: ...
+
+    check_options("thing", made, {"weight": 2, "tied": False}, positional=0)
+    with pytest.raises(UserError, match="thing option tied must be true or false, got"):
+        check_options("thing", made, {"tied": value}, positional=0)
+
+
 def test_a_required_option_is_asked_for_by_name() -> None:
     def factory(spec: dict, *, size: int, width: int = 3) -> int:
         return size * width
