@@ -226,7 +226,7 @@ def test_measured_facts_and_saving(tmp_path: Path) -> None:
         ({"normalise": "x"}, "did you mean 'normalize'"),
         ({"normalize": "imagenet"}, "choose one of measured"),
         ({"max_seconds": 0}, "max_seconds: 0"),
-        ({"split": "yes"}, "split: 'yes'"),
+        ({"split": "yes"}, "split must be true or false, got 'yes'"),
     ],
 )
 def test_wrong_options_are_user_errors(options: dict, words: str) -> None:
