@@ -369,8 +369,9 @@ def main() -> int:
                     made = label_rows(name, results, probe=arguments.probe)
                 else:
                     made = {name: row(name, results, probe=arguments.probe, more=arguments.more)}
-                lines += [line for line in made.values() if line not in lines]
-                print(made[name], flush=True)
+                new = [line for line in made.values() if line not in lines]
+                lines += new
+                print(*new, sep="\n", flush=True)
                 worst = min(worst, statistics.mean(gains(results)))
     if arguments.write:
         write_into(arguments.write, "\n".join(merged(arguments.write, lines)))
