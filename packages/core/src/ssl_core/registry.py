@@ -80,24 +80,20 @@ def check_options(
 ) -> None:
     """Raises `UserError` for an option that `factory` does not take by keyword, or lacks.
 
-    So for a word or a number where a signature asks for a bool: any would count as true.
+    Also for anything but a bool where the signature asks for one: any word would count as true.
     """
     parameters = list(inspect.signature(factory).parameters.values())[positional:]
     for p in parameters:
         if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in options:
             raise UserError(f"{what} needs the option {p.name!r}")
-    for p in parameters:
-        if p.name in options:
-            _check_kind(f"{what} option {p.name}", p.annotation, options[p.name])
+        # Only bools: "auto" may stand for a number, and other kinds fail where they are used.
+        if p.annotation in (bool, "bool") and not isinstance(options.get(p.name, True), bool):
+            raise UserError(
+                f"{what} option {p.name} must be true or false, got {options[p.name]!r}"
+            )
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return
     allowed = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
     for name in options:
         if name not in allowed:
             raise unknown(f"{what} option", name, allowed)
-
-
-def _check_kind(what: str, annotation: Any, value: Any) -> None:
-    """Only of plain bools: "auto" may stand for a number, and the rest fails where it is used."""
-    if annotation in (bool, "bool") and not isinstance(value, bool):
-        raise UserError(f"{what} must be true or false, got {value!r}")
