@@ -205,7 +205,7 @@ def write_video(path: Path, frames: np.ndarray, *, fps: int, group: int = 12) ->
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": "18", "preset": "veryfast", "g": str(group), "threads": "1"}
-        # Looking ahead gave some pictures of 40 pixels other bytes in every other process.
+        # Where x264 looks ahead, some of these small pictures get other bytes in another process.
         stream.options["x264-params"] = "no-mbtree=1:rc-lookahead=0"
         for pixels in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
