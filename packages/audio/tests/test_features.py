@@ -50,7 +50,11 @@ def test_kaldi_features_are_torchaudios() -> None:
             dither=0.0,
             frame_shift=10,
         )
-        torch.testing.assert_close(own.T, want, atol=1e-4, rtol=1e-5)
+        # A band that holds a billionth of its frame's power is rounded with the frame: how far it
+        # is off depends on the processor's Fourier transform.
+        power = want.double().exp()
+        rounding = torch.finfo(torch.float32).eps * (power * power.sum(1, keepdim=True)).sqrt()
+        assert ((own.T.double().exp() - power).abs() <= 5e-5 * power + rounding).all()
 
 
 def test_cepstra_and_slopes_are_torchaudios() -> None:
