@@ -75,17 +75,21 @@ def loader(setup: Setup, transform: Callable[[Any], Any]) -> DataLoader[Any]:
     )
 
 
-def paced_adamw(
+def paced(
     setup: Setup, groups: list[dict[str, Any]]
-) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
-    """torch's AdamW at the recipe's rates, and the recipe's schedule of them, step by step."""
-    train, optimizer = setup.recipe.train, setup.recipe.optimizer
-    adamw = torch.optim.AdamW(
-        groups, lr=optimizer.lr, betas=optimizer.betas, weight_decay=optimizer.weight_decay
-    )
-    warmup = round(optimizer.warmup * train.steps)
-    rate = warmup_cosine(1.0, warmup=warmup, end=optimizer.end_lr / optimizer.lr)
-    return adamw, torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: rate(step, train.steps))
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    """torch's AdamW or SGD at the recipe's rates, and the recipe's schedule of them, by steps."""
+    train, of = setup.recipe.train, setup.recipe.optimizer
+    made: torch.optim.Optimizer
+    if of.name == "adamw":
+        made = torch.optim.AdamW(groups, lr=of.lr, betas=of.betas, weight_decay=of.weight_decay)
+    elif of.name == "sgd":
+        made = torch.optim.SGD(groups, lr=of.lr, momentum=of.momentum, weight_decay=of.weight_decay)
+    else:
+        raise ValueError(f"a race knows adamw and sgd, the recipe has {of.name}")
+    warmup = round(of.warmup * train.steps)
+    rate = warmup_cosine(1.0, warmup=warmup, end=of.end_lr / of.lr)
+    return made, torch.optim.lr_scheduler.LambdaLR(made, lambda step: rate(step, train.steps))
 
 
 class Backbone(nn.Module):

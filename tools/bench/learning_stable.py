@@ -16,7 +16,7 @@ from typing import Any
 import lightning as pl
 import stable_pretraining
 import torch
-from learning_parts import Backbone, Setup, loader, paced_adamw
+from learning_parts import Backbone, Setup, loader, paced
 from loguru import logger
 from stable_pretraining import methods
 from stable_pretraining.callbacks import TeacherStudentCallback
@@ -127,9 +127,9 @@ class Model(pl.LightningModule):
             {"params": [p for p in learned if p.ndim > 1]},
             {"params": [p for p in learned if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        adamw, schedule = paced_adamw(self.setup_of_race, groups)
+        optimizer, schedule = paced(self.setup_of_race, groups)
         return {
-            "optimizer": adamw,
+            "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
