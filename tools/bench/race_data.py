@@ -59,11 +59,11 @@ SETS: Mapping[str, Callable[[], Iterator[Sample]]] = {"scans": scans, "letters":
 
 
 def write(name: str, folder: Path) -> None:
-    """Writes a set as `<side>/<class>/<number>.png`."""
+    """Writes a set as `<side>/<class>/<number>.png`, in RGB, as all of the candidates read it."""
     for i, (side, label, ink) in enumerate(SETS[name]()):
         place = folder / side / label
         place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(255 - ink).save(place / f"{i:05d}.png")
+        Image.fromarray(255 - ink).convert("RGB").save(place / f"{i:05d}.png")
 
 
 def _letter(letter: str, face: str, random: np.random.Generator) -> np.ndarray:
