@@ -92,10 +92,14 @@ def masked_token_cross_entropy(logits: Tensor, ids: Tensor, mask: Hides) -> Tens
 def normalise_patches(patches: Tensor, *, eps: float = 1e-6) -> Tensor:
     """Each token of `[B, N, P]` to mean 0, variance 1 over its P numbers (MAE).
 
-    (t - mean) / sqrt(var + eps) with the unbiased variance.
+    (t - mean) / sqrt(var + eps) with the unbiased variance: layer norm, which has the biased one
+    and runs several times as fast as a variance of its own, by a factor.
     """
+    numbers = patches.shape[-1]
+    share = (numbers - 1) / numbers
+    # Layer norm of flat patches far from 0 would cancel large numbers: the mean goes first.
     centred = patches - patches.mean(-1, keepdim=True)
-    return centred / (patches.var(-1, keepdim=True) + eps).sqrt()
+    return F.layer_norm(centred, (numbers,), eps=eps * share) * share**0.5
 
 
 @full_precision
