@@ -99,7 +99,8 @@ def normalise_patches(patches: Tensor, *, eps: float = 1e-6) -> Tensor:
     share = (numbers - 1) / numbers
     # Layer norm of flat patches far from 0 would cancel large numbers: the mean goes first.
     centred = patches - patches.mean(-1, keepdim=True)
-    return F.layer_norm(centred, (numbers,), eps=eps * share) * share**0.5
+    normalised: Tensor = F.layer_norm(centred, (numbers,), eps=eps * share) * share**0.5
+    return normalised
 
 
 @full_precision

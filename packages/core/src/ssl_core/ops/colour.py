@@ -8,15 +8,17 @@ and contrast; saturation, hue and grey have no meaning there and are left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ssl_core.ops.geometry import check_probability, runs
+from ssl_core.ops.geometry import FEW, change, check_probability, drawn_rows, runs
 from ssl_core.rng import Rng
 
 _LUMA = (0.2989, 0.587, 0.114)
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+_BASES = (64, 16, 4, 1)
 
 
 def _per_sample(factor: Tensor) -> Tensor:
@@ -49,8 +51,8 @@ def adjust_saturation(x: Tensor, factor: Tensor) -> Tensor:
     return x.mul_(_per_sample(factor)).add_(grey).clamp_(0, 1)
 
 
-def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Rotates the hue by `shift` turns (-0.5..0.5), value and saturation kept.
+def adjust_hue(x: Tensor, factor: Tensor) -> Tensor:
+    """Rotates the hue by `factor` turns (-0.5..0.5), value and saturation kept.
 
     In hexcone coordinates each channel is min + chroma * w(h), with w a triangle wave of the hue
     cut to 0..1, so the way back from HSV needs no case distinction.
@@ -66,7 +68,7 @@ def adjust_hue(x: Tensor, shift: Tensor) -> Tensor:
     mask = torch.empty_like(hue)
     hue.lerp_((blue - red).mul_(per_chroma).add_(2), torch.eq(green, high, out=mask))
     hue.lerp_((green - blue).mul_(per_chroma), torch.eq(red, high, out=mask))
-    hue.add_((6 * shift)[:, None, None])
+    hue.add_((6 * factor)[:, None, None])
     hue.sub_((hue * (1 / 6)).floor_().mul_(6))
     for channel, centre in ((red, 3.0), (green, 2.0), (blue, 4.0)):
         wave = (hue - centre).abs_()
@@ -89,7 +91,7 @@ class JitterParams:
 
     def codes(self) -> Tensor:
         """One integer per order, 0 where not applied: samples that share it can go together."""
-        base = torch.tensor([64, 16, 4, 1], device=self.order.device)
+        base = torch.tensor(_BASES, device=self.order.device)
         return ((self.order * base).sum(1) + 1) * self.applied
 
 
@@ -125,24 +127,35 @@ class ColourJitter:
             order=rng.permutation("jitter order", 4),
         )
 
-    def apply_in_order(self, x: Tensor, order: list[int], factors: Tensor) -> Tensor:
-        """One group that shares its order, in place: `[G, C, H, W]`, factors `[G, 4]`."""
-        rgb = x.shape[1] == 3
-        spans = (self.brightness, self.contrast, self.saturation, self.hue)
-        for op in order:
-            if spans[op] and (rgb or op in (BRIGHTNESS, CONTRAST)):
-                _ADJUST[op](x, factors[:, op])
+    def apply(self, x: Tensor, codes: list[int], factors: Tensor) -> Tensor:
+        """In place: `[B, C, H, W]`, each sample in its own order; `codes` of `JitterParams`.
+
+        A few stretches of equal codes go through all four steps each. Where orders are many, the
+        samples with the same operation next go together, whatever follows: sixteen groups
+        instead of up to 24 orders of four operations.
+        """
+        stretches = [(code, rows) for code, rows in runs(codes) if code]
+        if len(stretches) <= FEW:
+            for code, rows in stretches:
+                for op in self._steps(x, code):
+                    _ADJUST[op](x[rows], factors[rows, op])
+            return x
+        orders = {code: self._steps(x, code) for code in set(codes)}
+        for step in range(len(_ADJUST)):
+            for op, adjust in enumerate(_ADJUST):
+                now = [i for i, code in enumerate(codes) if orders[code][step : step + 1] == [op]]
+                if now:
+                    change(x, now, partial(adjust, factor=factors[now, op]))
         return x
 
-    def apply(self, x: Tensor, params: JitterParams) -> Tensor:
-        """Any batch `[B, C, H, W]`, out of place, group by group."""
-        out = x.clone()
-        for code in params.codes().unique().tolist():
-            if code:
-                rows = (params.codes() == code).nonzero()[:, 0]
-                order = params.order[rows[0]].tolist()
-                out[rows] = self.apply_in_order(x[rows], order, params.factors[rows])
-        return out
+    def _steps(self, x: Tensor, code: int) -> list[int]:
+        """The operations behind a code in their order, without those that change nothing."""
+        if not code:
+            return []
+        rgb = x.shape[1] == 3
+        spans = (self.brightness, self.contrast, self.saturation, self.hue)
+        order = [(code - 1) // base % 4 for base in _BASES]
+        return [op for op in order if spans[op] and (rgb or op in (BRIGHTNESS, CONTRAST))]
 
 
 @dataclass(frozen=True)
@@ -164,9 +177,8 @@ class Grey:
             return x
         if x.device.type != "cpu":
             return x.copy_(torch.where(_per_sample(grey), luma(x), x))
-        for drawn, rows in runs(grey.tolist()):
-            if drawn:
-                x[rows].copy_(luma(x[rows]))
+        for rows in drawn_rows(grey.tolist()):
+            change(x, rows, luma)
         return x
 
 
@@ -187,15 +199,11 @@ class Solarise:
     def apply(self, x: Tensor, solarise: Tensor) -> Tensor:
         """In place: `[B, C, H, W]`, inverted where `solarise`."""
         if x.device.type != "cpu":
-            return x.copy_(_solarised(x, _per_sample(solarise) & (x >= self.threshold)))
-        for drawn, rows in runs(solarise.tolist()):
-            if drawn:
-                x[rows].copy_(_solarised(x[rows], x[rows] >= self.threshold))
+            inverted = _per_sample(solarise) & (x >= self.threshold)
+            return x.copy_(torch.where(inverted, 1 - x, x))
+        for rows in drawn_rows(solarise.tolist()):
+            change(x, rows, lambda some: torch.where(some >= self.threshold, 1 - some, some))
         return x
-
-
-def _solarised(x: Tensor, inverted: Tensor) -> Tensor:
-    return torch.where(inverted, 1 - x, x)
 
 
 @dataclass(frozen=True)

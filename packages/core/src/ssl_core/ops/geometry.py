@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -29,6 +29,28 @@ def runs(drawn: list[Any]) -> Iterator[tuple[Any, slice]]:
         stop = start + sum(1 for _ in run)
         yield value, slice(start, stop)
         start = stop
+
+
+FEW = 4
+"""So many slices of a group are changed in place; more of them are gathered first."""
+
+
+def drawn_rows(drawn: list[bool]) -> list[slice] | list[list[int]]:
+    """The rows that are drawn: as slices where a few cover them, else all as one list."""
+    found = [rows for value, rows in runs(drawn) if value]
+    if len(found) <= FEW:
+        return found
+    return [[row for row, value in enumerate(drawn) if value]]
+
+
+def change(x: Tensor, rows: slice | list[int], make: Callable[[Tensor], Tensor]) -> None:
+    """`x[rows] = make(x[rows])` in place; what `make` returns may want channels repeated."""
+    if isinstance(rows, slice):
+        x[rows].copy_(make(x[rows]))
+        return
+    index = torch.tensor(rows, device=x.device)
+    some = x.index_select(0, index)
+    x.index_copy_(0, index, make(some).expand_as(some))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from ssl_core.batch import Batch
 from ssl_core.ops.blur import GaussianBlur
 from ssl_core.ops.colour import ColourJitter, Grey, JitterParams, Normalise, Solarise
-from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop, runs
+from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop
 from ssl_core.ops.pixels import Interpolation, Ragged, crop_resize, image_sizes
 from ssl_core.rng import Rng
 from ssl_core.views import View
@@ -124,10 +124,7 @@ class Augmentation:
 
         `codes` are their `JitterParams.codes`; runs of equal ones go together. `x` is changed.
         """
-        factors = params.jitter.factors[index]
-        for code, rows in runs(codes):
-            if code:
-                self.jitter.apply_in_order(x[rows], _order(code), factors[rows])
+        x = self.jitter.apply(x, codes, params.jitter.factors[index])
         if self.grey.p:
             x = self.grey.apply(x, params.grey[index])
         if self.blur.p:
@@ -150,11 +147,6 @@ class Augmentation:
     def __call__(self, batch: Batch, rng: Rng) -> View:
         """This view of a batch, drawn from `rng`."""
         return self.views(batch, [rng])[0]
-
-
-def _order(code: int) -> list[int]:
-    """The four operations behind a non-zero `JitterParams.codes` entry."""
-    return [(code - 1) // base % 4 for base in (64, 16, 4, 1)]
 
 
 def augmentation_facts(spec: Mapping[str, Any]) -> dict[str, Any]:
