@@ -26,7 +26,8 @@ def result(trained: float) -> dict:
 
 def page(tmp_path: Path, learning, *lines: str) -> Path:
     path = tmp_path / "page.md"
-    path.write_text("before\n" + "\n".join([learning.BEGIN, *lines, learning.END]) + "\nafter\n")
+    begin, end = learning.marks_of(0)
+    path.write_text("before\n" + "\n".join([begin, *lines, end]) + "\nafter\n")
     return path
 
 
@@ -35,7 +36,8 @@ def test_rows_of_other_recipes_stay_and_rows_made_anew_take_their_place(tmp_path
     stands = [learning.row(name, [result(0.5)], probe=True) for name in ("byol", "mae")]
     path = page(tmp_path, learning, *head, *stands)
     new = [learning.row(n, [result(0.6), result(0.7)], probe=True) for n in ("byol", "dino")]
-    learning.write_into(path, "\n".join(learning.merged(path, [*head, *new])))
+    marks = learning.marks_of(0)
+    learning.write_into(path, "\n".join(learning.merged(path, [*head, *new], marks)), marks)
     table = path.read_text().splitlines()[3:-3]
     assert table == [*head, new[0], stands[1], new[1]]
     assert "| byol | 2 | 40.0 ± 0.0 | 10.0 ± 0.0 | 65.0 ± 7.1 | 25.0 ± 7.1 |" in table[2]
@@ -43,7 +45,7 @@ def test_rows_of_other_recipes_stay_and_rows_made_anew_take_their_place(tmp_path
 
 def test_an_empty_table_takes_the_new_rows(tmp_path, learning):
     lines = [*learning.header(probe=False), learning.row("byol", [result(0.5)], probe=False)]
-    assert learning.merged(page(tmp_path, learning), lines) == lines
+    assert learning.merged(page(tmp_path, learning), lines, learning.marks_of(0)) == lines
 
 
 def test_a_table_with_other_columns_is_not_mixed(tmp_path, learning):
@@ -51,7 +53,16 @@ def test_a_table_with_other_columns_is_not_mixed(tmp_path, learning):
     path = page(tmp_path, learning, *learning.header(probe=True), row)
     lines = [*learning.header(probe=False), learning.row("mae", [result(0.5)], probe=False)]
     with pytest.raises(SystemExit, match="other columns"):
-        learning.merged(path, lines)
+        learning.merged(path, lines, learning.marks_of(0))
+
+
+def test_samples_of_another_seed_have_a_table_of_their_own(tmp_path, learning):
+    lines = [*learning.header(probe=False), learning.row("byol", [result(0.5)], probe=False)]
+    path, (begin, end) = page(tmp_path, learning, *lines), learning.marks_of(1)
+    path.write_text(f"{path.read_text()}{begin}\n{end}\n")
+    assert learning.merged(path, lines[:2], (begin, end)) == lines[:2]
+    learning.write_into(path, "\n".join(lines), (begin, end))
+    assert path.read_text().count(lines[2]) == 2
 
 
 def test_a_measure_adds_its_best_rival_the_trained_encoder_and_the_gain(learning):

@@ -14,7 +14,8 @@ untrained and the trained encoder: weighted k-NN, and with `--probe` a linear pr
 is chosen on a split of the training part. The last step is scored, never the best. Each finished
 run is appended to `build/learning/<domain>.jsonl`, and a run that stands there is not made again:
 a long table can be made in several goes. `--fresh` forgets what stands there. `--write` keeps
-the rows that stand in the page's table for recipes not asked for.
+the rows that stand in the page's table for recipes not asked for; samples of another seed have a
+table of their own on the page, between `<!-- learning table, data seed 1 -->` and its end.
 
 `--more` names measures of the domain (`evaluation.more`) that have a `score`; each adds three
 columns: the best of its rivals, the trained encoder, and the gain. Options go through `--set
@@ -47,7 +48,6 @@ from ssl_core.files import atomic_write, read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 DOMAINS = sorted(path.parent.name[4:] for path in ROOT.glob("packages/*/src/ssl_*/domain.py"))
-BEGIN, END = "<!-- learning table -->", "<!-- end of learning table -->"
 RIVALS = ("raw", "untrained", "trained")
 
 Result = dict[str, Any]
@@ -305,7 +305,13 @@ def header(*, probe: bool, more: Sequence[str] = (), labels: Sequence[str] = ())
     return ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
 
 
-def merged(page: Path, lines: Sequence[str], marks: tuple[str, str] = (BEGIN, END)) -> list[str]:
+def marks_of(data_seed: int) -> tuple[str, str]:
+    """Between which comments a page has the table of some samples."""
+    name = "learning table" + (f", data seed {data_seed}" if data_seed else "")
+    return f"<!-- {name} -->", f"<!-- end of {name} -->"
+
+
+def merged(page: Path, lines: Sequence[str], marks: tuple[str, str]) -> list[str]:
     """The page's table with these rows in the place of those of the same name, others after."""
     text = page.read_text() if page.is_file() else ""
     stand = text.partition(marks[0])[2].partition(marks[1])[0].strip().splitlines()
@@ -318,7 +324,7 @@ def merged(page: Path, lines: Sequence[str], marks: tuple[str, str] = (BEGIN, EN
     return [*lines[:2], *kept, *new.values()]
 
 
-def write_into(page: Path, table: str, marks: tuple[str, str] = (BEGIN, END)) -> None:
+def write_into(page: Path, table: str, marks: tuple[str, str]) -> None:
     """Replaces what stands between the two marks of a page."""
     text = page.read_text() if page.is_file() else ""
     before, begin, rest = text.partition(marks[0])
@@ -374,7 +380,8 @@ def main() -> int:
                 print(*new, sep="\n", flush=True)
                 worst = min(worst, statistics.mean(gains(results)))
     if arguments.write:
-        write_into(arguments.write, "\n".join(merged(arguments.write, lines)))
+        marks = marks_of(arguments.data_seed)
+        write_into(arguments.write, "\n".join(merged(arguments.write, lines, marks)), marks)
     return 0 if worst > 0 else 1
 
 
