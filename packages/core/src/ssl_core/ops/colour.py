@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ssl_core.ops.geometry import FEW, change, check_probability, drawn_rows, runs
+from ssl_core.ops.geometry import change, change_drawn, check_probability, runs, worth_gathering
 from ssl_core.rng import Rng
 
 _LUMA = (0.2989, 0.587, 0.114)
@@ -130,12 +130,12 @@ class ColourJitter:
     def apply(self, x: Tensor, codes: list[int], factors: Tensor) -> Tensor:
         """In place: `[B, C, H, W]`, each sample in its own order; `codes` of `JitterParams`.
 
-        A few stretches of equal codes go through all four steps each. Where orders are many, the
-        samples with the same operation next go together, whatever follows: sixteen groups
+        Stretches of equal codes go through all four steps each. Where small images have many
+        orders, those with the same operation next go together, whatever follows: sixteen groups
         instead of up to 24 orders of four operations.
         """
         stretches = [(code, rows) for code, rows in runs(codes) if code]
-        if len(stretches) <= FEW:
+        if not worth_gathering(x, len(stretches)):
             for code, rows in stretches:
                 for op in self._steps(x, code):
                     _ADJUST[op](x[rows], factors[rows, op])
@@ -177,8 +177,7 @@ class Grey:
             return x
         if x.device.type != "cpu":
             return x.copy_(torch.where(_per_sample(grey), luma(x), x))
-        for rows in drawn_rows(grey.tolist()):
-            change(x, rows, luma)
+        change_drawn(x, grey.tolist(), luma)
         return x
 
 
@@ -201,8 +200,9 @@ class Solarise:
         if x.device.type != "cpu":
             inverted = _per_sample(solarise) & (x >= self.threshold)
             return x.copy_(torch.where(inverted, 1 - x, x))
-        for rows in drawn_rows(solarise.tolist()):
-            change(x, rows, lambda some: torch.where(some >= self.threshold, 1 - some, some))
+        change_drawn(
+            x, solarise.tolist(), lambda some: torch.where(some >= self.threshold, 1 - some, some)
+        )
         return x
 
 
