@@ -7,6 +7,7 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
+from ssl_core.ops import geometry
 from ssl_core.ops.blur import GaussianBlur
 from ssl_core.ops.colour import (
     ColourJitter,
@@ -207,6 +208,20 @@ def test_jitter_in_random_order_equals_torchvision_in_that_order() -> None:
         for op in params.order[i].tolist() if params.applied[i] else []:
             expected = ops[op](expected, float(params.factors[i, op]))
         assert (got[i] - expected).abs().max() <= TOLERANCE
+
+
+def test_small_images_are_gathered_and_keep_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 64
+    jitter, grey, solarise = ColourJitter(0.4, 0.4, 0.4, 0.1, p=0.8), Grey(0.5), Solarise(0.5)
+    params, greyed, sunny = (op.sample(keys(n)) for op in (jitter, grey, solarise))
+
+    def changed() -> torch.Tensor:
+        x = jitter.apply(images(n, height=30, width=32), params.codes().tolist(), params.factors)
+        return solarise.apply(grey.apply(x, greyed), sunny)
+
+    gathered = changed()
+    monkeypatch.setattr(geometry, "_SMALL", 0)
+    assert torch.equal(gathered, changed())
 
 
 def test_grey_solarise_flip_normalise_equal_torchvision() -> None:
