@@ -232,7 +232,7 @@ def reached(points: Sequence[Mapping[str, float]], accuracy: float, clock: str) 
 
 
 def rows(method: str, data: str, results: Sequence[Result], clock: str) -> list[str]:
-    """One line of the table for each candidate."""
+    """One line of the table for each candidate; "-": the start has that accuracy already."""
     lines = []
     for name in results[0]["courses"]:
         own = [result["courses"][name] for result in results]
@@ -241,15 +241,15 @@ def rows(method: str, data: str, results: Sequence[Result], clock: str) -> list[
             ours = result["courses"]["ours"]
             goal = min(other["linear"] for other in result["courses"].values())
             at = reached(ours["points"], goal, clock)
-            slower.append(reached(course["points"], goal, clock) / at if at else float("nan"))
+            slower += [reached(course["points"], goal, clock) / at] if at else []
             whole.append(course[clock] / ours[clock])
         cells = [data, method, name]
         cells += [spread([100 * course[kind] for course in own]) for kind in ("knn", "linear")]
         cells.append(f"{statistics.median(course[clock] for course in own):.0f}")
-        ratios = ["", ""]
-        if name != "ours":
-            ratios = [f"{statistics.median(found):.1f} x" for found in (whole, slower)]
-        lines.append("| " + " | ".join([*cells, *ratios]) + " |")
+        for ratios in (whole, slower):
+            known = f"{statistics.median(ratios):.1f} x" if ratios else "-"
+            cells.append("" if name == "ours" else known)
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
