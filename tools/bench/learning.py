@@ -271,7 +271,11 @@ def arguments_of(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=["lightly"])
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="of the table")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
-    return parser.parse_args(words)
+    given = parser.parse_args(words)
+    alone = sorted(set(given.methods) & set(LIGHTLY))
+    if alone and given.peers != ["lightly"]:
+        parser.error(f"lightly alone has {', '.join(alone)}; race them with --peers lightly")
+    return given
 
 
 def main() -> None:
