@@ -38,6 +38,24 @@ class Setup:
         return {"mean": list(self.mean), "std": list(self.std)}
 
 
+class TimmTwin:
+    """timm's network of our encoder's shape, and our encoder with its weights, to be judged.
+
+    Names are the same; what a library adds to the network (a mask token) is not ours.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        self.vit: nn.Module = encoder.timm_twin()  # type: ignore[operator]
+        self._ours = encoder.requires_grad_(False)
+
+    def ours(self, trained: nn.Module) -> nn.Module:
+        """Our encoder with the weights of a trained `vit`."""
+        missing = self._ours.load_state_dict(trained.state_dict(), strict=False).missing_keys
+        if missing:
+            raise ValueError(f"the trained network lacks {', '.join(missing)}")
+        return self._ours
+
+
 class Peer(Protocol):
     """A library's training, a stretch at a time."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import lightning as pl
 import stable_pretraining
 import torch
-from learning_parts import Backbone, Setup, loader, paced
+from learning_parts import Backbone, Setup, TimmTwin, loader, paced
 from loguru import logger
 from stable_pretraining import methods
 from stable_pretraining.callbacks import TeacherStudentCallback
@@ -255,15 +255,14 @@ class DINO(Crops):
 
 
 class MAE(Model):
-    """On timm's network of our encoder's shape; judged in our encoder, whose names are timm's."""
+    """On timm's network of our encoder's shape; judged in our encoder."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         of, views = setup.recipe.method.options, setup.recipe.views.options
-        vit = setup.encoder.timm_twin()  # type: ignore[operator]
-        self.ours = self.backbone.encoder.requires_grad_(False)
+        self.twin = TimmTwin(setup.encoder)
         self.method = methods.MAE(
-            vit,
+            self.twin.vit,
             decoder_embed_dim=of["decoder_dim"],
             decoder_depth=of["decoder_depth"],
             decoder_num_heads=of["decoder_heads"],
@@ -274,8 +273,7 @@ class MAE(Model):
         self.views = many([transforms.Compose(transforms.RGB(), crop, image)])
 
     def judged(self) -> nn.Module:
-        self.ours.load_state_dict(self.method.encoder.vit.state_dict(), strict=False)  # type: ignore[union-attr]
-        return self.ours
+        return self.twin.ours(self.method.encoder.vit)  # type: ignore[union-attr, arg-type]
 
 
 MODELS: Mapping[str, type[Model]] = {

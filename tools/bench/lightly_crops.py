@@ -6,7 +6,7 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from learning_parts import Setup
+from learning_parts import Setup, TimmTwin
 from lightly import loss as losses
 from lightly import transforms
 from lightly.models import modules, utils
@@ -90,13 +90,13 @@ class DINO(Model):
 
 
 class MAE(Model):
-    """On timm's network of our encoder's shape; judged in our encoder, whose names are timm's."""
+    """On timm's network of our encoder's shape; judged in our encoder."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         of, views = setup.recipe.method.options, setup.recipe.views.options
-        vit = setup.encoder.timm_twin()  # type: ignore[operator]
-        self.ours = self.backbone.encoder.requires_grad_(False)
+        self.twin = TimmTwin(setup.encoder)
+        vit = self.twin.vit
         self.backbone = modules.MaskedVisionTransformerTIMM(vit=vit)  # type: ignore[assignment]
         self.patch_size: int = vit.patch_embed.patch_size[0]
         width = of["decoder_dim"]
@@ -138,5 +138,4 @@ class MAE(Model):
         return self.criterion(predicted, utils.normalize_mean_var(target))
 
     def judged(self) -> nn.Module:
-        self.ours.load_state_dict(self.backbone.vit.state_dict(), strict=False)
-        return self.ours
+        return self.twin.ours(self.backbone.vit)

@@ -148,7 +148,17 @@ class Taught(Pair):
         return projected
 
 
-class MoCo(Taught):
+class OneWay(Taught):
+    """A loss of the first view's projection and the slow copy's of the second."""
+
+    criterion: nn.Module
+
+    def loss(self, views: list[Tensor], share: float) -> Tensor:
+        self.advance_copy(share)
+        return self.criterion(self.project(views[0]), self.project_slowly(views[1]))
+
+
+class MoCo(OneWay):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         of = setup.recipe.method.options
@@ -157,21 +167,13 @@ class MoCo(Taught):
         size = (of["queue"], self.dim)
         self.criterion = losses.NTXentLoss(temperature=of["temperature"], memory_bank_size=size)
 
-    def loss(self, views: list[Tensor], share: float) -> Tensor:
-        self.advance_copy(share)
-        return self.criterion(self.project(views[0]), self.project_slowly(views[1]))
 
-
-class TiCo(Taught):
+class TiCo(OneWay):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         self.projection_head = heads.TiCoProjectionHead(self.width, self.hidden, self.dim)
         self.slow_copy()
         self.criterion = losses.TiCoLoss(rho=setup.option("method", "rho"))
-
-    def loss(self, views: list[Tensor], share: float) -> Tensor:
-        self.advance_copy(share)
-        return self.criterion(self.project(views[0]), self.project_slowly(views[1]))
 
 
 class BYOL(Taught):

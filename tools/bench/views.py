@@ -165,6 +165,7 @@ Make = Callable[[int, torch.device], dict[str, Candidate]]
 CASES: dict[str, tuple[int, Make]] = {
     "simclr224": (32, lambda count, device: simclr(256, 224, count, 0.5, device)),
     "simclr32": (512, lambda count, device: simclr(32, 32, count, 0.0, device)),
+    "simclr24": (64, lambda count, device: simclr(40, 24, count, 0.0, device)),
     "dino224": (16, dino),
 }
 _ON_DEVICE = 256

@@ -7,7 +7,7 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from ssl_core.ops import geometry
+from ssl_core.ops import rows
 from ssl_core.ops.blur import GaussianBlur
 from ssl_core.ops.colour import (
     ColourJitter,
@@ -212,15 +212,18 @@ def test_jitter_in_random_order_equals_torchvision_in_that_order() -> None:
 
 def test_small_images_are_gathered_and_keep_their_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     n = 64
+    small = images(n, height=30, width=32)
     jitter, grey, solarise = ColourJitter(0.4, 0.4, 0.4, 0.1, p=0.8), Grey(0.5), Solarise(0.5)
     params, greyed, sunny = (op.sample(keys(n)) for op in (jitter, grey, solarise))
 
     def changed() -> torch.Tensor:
-        x = jitter.apply(images(n, height=30, width=32), params.codes().tolist(), params.factors)
+        x = jitter.apply(small.clone(), params.codes().tolist(), params.factors)
         return solarise.apply(grey.apply(x, greyed), sunny)
 
+    assert rows.worth_gathering(small, n // 4)
     gathered = changed()
-    monkeypatch.setattr(geometry, "_SMALL", 0)
+    monkeypatch.setattr(rows, "_SMALL", 0)
+    assert not rows.worth_gathering(small, n // 4)
     assert torch.equal(gathered, changed())
 
 

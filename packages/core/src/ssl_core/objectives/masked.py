@@ -92,8 +92,8 @@ def masked_token_cross_entropy(logits: Tensor, ids: Tensor, mask: Hides) -> Tens
 def normalise_patches(patches: Tensor, *, eps: float = 1e-6) -> Tensor:
     """Each token of `[B, N, P]` to mean 0, variance 1 over its P numbers (MAE).
 
-    (t - mean) / sqrt(var + eps) with the unbiased variance: layer norm, which has the biased one
-    and runs several times as fast as a variance of its own, by a factor.
+    (t - mean) / sqrt(var + eps) with the unbiased variance. Computed as layer norm, whose variance
+    is the biased one, times a factor: several times as fast as taking the variance by itself.
     """
     numbers = patches.shape[-1]
     share = (numbers - 1) / numbers

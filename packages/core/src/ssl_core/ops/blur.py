@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ssl_core.ops.geometry import check_probability, runs
+from ssl_core.ops.geometry import check_probability
+from ssl_core.ops.rows import runs
 from ssl_core.rng import Rng
 
 

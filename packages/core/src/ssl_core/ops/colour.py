@@ -13,7 +13,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ssl_core.ops.geometry import change, change_drawn, check_probability, runs, worth_gathering
+from ssl_core.ops.geometry import check_probability
+from ssl_core.ops.rows import change, change_drawn, runs, worth_gathering
 from ssl_core.rng import Rng
 
 _LUMA = (0.2989, 0.587, 0.114)
