@@ -6,15 +6,14 @@ and the chosen model is fitted again on the whole bank (Kornblith et al. 2019 pr
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ssl_core.errors import UserError
+from ssl_core.evaluation.logistic import Principal, logistic, principal
 from ssl_core.rng import generator
 
 GRID: tuple[float, ...] = tuple(float(c) for c in 10.0 ** np.arange(-4, 3))
@@ -65,24 +64,12 @@ def linear_probe(
         raise UserError(f"a linear probe needs at least two classes, got {len(np.unique(y))}")
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale == 0] = 1.0
-    x, axes = _spanned((x - mean) / scale)
-    best, validation = _select(x, y, seed=seed, grid=grid, max_iter=max_iter)
-    model, converged = _fit(x, y, best, max_iter)
-    weight, bias = _both_classes(model)
-    weight = (weight if axes is None else weight @ axes.T) / scale
-    return Probe(weight, bias - weight @ mean, model.classes_, best, validation, converged)
-
-
-def _spanned(x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows `[N, D]` in N coordinates of their own span, and its axes `[D, N]`, where D > N.
-
-    The penalty keeps the best weights in the span, so the optimum is the same and costs what N
-    numbers a row cost: raw inputs have thousands.
-    """
-    if x.shape[1] <= x.shape[0]:
-        return x, None
-    axes, rows = np.linalg.qr(x.T)
-    return np.ascontiguousarray(rows.T), axes
+    classes, y = np.unique(y, return_inverse=True)
+    coordinates = principal((x - mean) / scale)
+    best, validation = _select(coordinates, y, seed=seed, grid=grid, max_iter=max_iter)
+    model = logistic(coordinates.rows, coordinates.variance, y, c=best, max_iter=max_iter)
+    weight = (coordinates.axes @ model.weight).T / scale
+    return Probe(weight, model.bias - weight @ mean, classes, best, validation, model.converged)
 
 
 def validation_rows(labels: np.ndarray, *, seed: int, share: float = 0.2) -> np.ndarray:
@@ -97,42 +84,16 @@ def validation_rows(labels: np.ndarray, *, seed: int, share: float = 0.2) -> np.
 
 
 def _select(
-    x: np.ndarray, y: np.ndarray, *, seed: int, grid: Sequence[float], max_iter: int
+    coordinates: Principal, y: np.ndarray, *, seed: int, grid: Sequence[float], max_iter: int
 ) -> tuple[float, float]:
     """The penalty with the best validation accuracy (the strongest one among equals)."""
     held = validation_rows(y, seed=seed)
     if not held.any():  # every class has one row: nothing to select on
         return 1.0, float("nan")
+    fitted, asked = coordinates.rows[~held], coordinates.rows[held]
     scores = {}
     for c in sorted(grid):
-        model, _ = _fit(x[~held], y[~held], c, max_iter)
-        scores[c] = float(np.mean(model.predict(x[held]) == y[held]))
+        model = logistic(fitted, coordinates.variance, y[~held], c=c, max_iter=max_iter)
+        scores[c] = float(np.mean(model.predict(asked) == y[held]))
     best = max(scores, key=lambda c: scores[c])
     return best, scores[best]
-
-
-def _fit(x: np.ndarray, y: np.ndarray, c: float, max_iter: int) -> tuple[Any, bool]:
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=c, max_iter=max_iter)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model.fit(x, y)
-    converged = True
-    for warning in caught:
-        if issubclass(warning.category, ConvergenceWarning):
-            converged = False
-        else:
-            warnings.warn_explicit(
-                warning.message, warning.category, warning.filename, warning.lineno
-            )
-    return model, converged
-
-
-def _both_classes(model: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Weights `[classes, D]` and biases; scikit-learn keeps only one row for two classes."""
-    if len(model.classes_) > 2:
-        return model.coef_, model.intercept_
-    zero = np.zeros_like(model.coef_)
-    return np.concatenate([zero, model.coef_]), np.concatenate([[0.0], model.intercept_])
