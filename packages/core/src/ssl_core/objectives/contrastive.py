@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ssl_core.distributed import all_sum, rank, world_size
 from ssl_core.distributed import gather as gather_rows
+from ssl_core.objectives.kernels import kernels_for
 from ssl_core.objectives.partition import log_partition
 from ssl_core.objectives.precision import full_precision
 from ssl_core.objectives.tiles import fits, pair_partition, self_partition
@@ -147,11 +148,12 @@ def others_partition(
     `bf16` rounds the factors of tiles; raises `ValueError` where there are none.
     """
     weights = _shares(z, None) if weights is None else weights
+    scaled = z / temperature**0.5
+    how: dict[str, Any] = {"group": group, "gather": gather}
+    if (kernels := kernels_for(z, bf16=bf16)) is not None:
+        return kernels.self_partition(scaled, weights=weights, **how)  # type: ignore[no-any-return]
     if (largest := fits(temperature, z.dtype)) is not None:
-        scaled = z / temperature**0.5
-        return self_partition(
-            scaled, weights=weights, largest=largest, group=group, gather=gather, bf16=bf16
-        )
+        return self_partition(scaled, weights=weights, largest=largest, bf16=bf16, **how)
     _refuse(bf16)
     everyone = gather_rows(z) if gather else z  # [N, D]
     first = rank() * z.shape[0] if gather else 0
@@ -172,16 +174,18 @@ def _two_way(
     bf16: bool,
 ) -> Tensor:
     """Half of both directions."""
-    if (largest := fits(temperature, q.dtype)) is None:
-        _refuse(bf16)
-        how = {"decoupled": decoupled, "gather": gather}
-        forth = _one_way(q / temperature, agreement, k, None, None, weights, **how)
-        back = _one_way(k / temperature, agreement, q, None, None, weights, **how)
-        return (forth + back) / 2
     share = _shares(q, weights)
     _check_decoupled(q.shape[0] * (world_size() if gather else 1), decoupled)
-    how = {"decoupled": decoupled, "gather": gather, "bf16": bf16}
-    sums = pair_partition(q / temperature, k, weights=share, largest=largest, **how)
+    scaled, how = q / temperature, {"decoupled": decoupled, "gather": gather}
+    if (kernels := kernels_for(q, bf16=bf16)) is not None:
+        sums: Tensor = kernels.pair_partition(scaled, k, weights=share, **how)
+    elif (largest := fits(temperature, q.dtype)) is not None:
+        sums = pair_partition(scaled, k, weights=share, largest=largest, bf16=bf16, **how)
+    else:
+        _refuse(bf16)
+        forth = _one_way(scaled, agreement, k, None, None, weights, **how)
+        back = _one_way(k / temperature, agreement, q, None, None, weights, **how)
+        return (forth + back) / 2
     return sums / 2 - (agreement * share).sum()
 
 

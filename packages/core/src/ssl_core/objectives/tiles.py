@@ -12,16 +12,14 @@ With `bf16` products are of embeddings rounded to bfloat16 (a CPU's kernels roun
 well); everything else stays as it is. A similarity s then errs by up to 2^-7 s, a mass and the
 gradient by that share of themselves.
 
-With `SSL_TRITON=1` in the environment the symmetric form runs as two kernels on CUDA, where they
-can take it (`triton_partition.py`); nobody has timed them yet.
+With `SSL_TRITON=1` in the environment kernels stand in for both forms on CUDA, where they can take
+them (`triton_partition.py`); nobody has timed them yet.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -105,11 +103,7 @@ class _SelfPartition(torch.autograd.Function):
     ) -> Tensor:
         z = z.contiguous()
         everyone, first = _everyone(z, gather)
-        kernels = _kernels(z, bf16)
-        if kernels is not None:
-            visits = kernels.Visits(z, everyone, first, group, largest)
-        else:
-            visits = _SelfTiles(z, everyone, first, group, largest, bf16)
+        visits = _SelfTiles(z, everyone, first, group, largest, bf16)
         mass: Tensor = visits.masses()
         total: Tensor = (weights * (largest + mass.log())).sum()
         if not ctx.needs_input_grad[0]:
@@ -159,18 +153,6 @@ class _SelfTiles:
             if mirrored:
                 _add_product(grad[_back(columns, self.first)], g.T, self.x[rows])
         return grad
-
-
-def _kernels(z: Tensor, bf16: bool) -> ModuleType | None:
-    """The kernels, where they are asked for and can take these rows."""
-    # Neither fake tensors, by which runs are planned, nor a traced graph can launch them.
-    if os.environ.get("SSL_TRITON") != "1" or type(z) is not Tensor:
-        return None
-    if torch.compiler.is_compiling():
-        return None
-    from ssl_core.objectives import triton_partition
-
-    return triton_partition if triton_partition.takes(z, bf16) else None
 
 
 class _PairPartition(torch.autograd.Function):
