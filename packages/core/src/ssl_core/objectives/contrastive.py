@@ -233,12 +233,12 @@ def _shares(rows: Tensor, weights: Tensor | None) -> Tensor:
 
 def _other_views(z: Tensor) -> Tensor:
     """Cosines of each view with the other views of its sample, `[B, V, D] -> [B V, V - 1]`."""
-    batch, count, _ = z.shape
-    cosine = z @ z.transpose(1, 2)  # [B, V, V]
-    view = torch.arange(count, device=z.device).unsqueeze(1)
-    others = (view + view[1:].T) % count  # [V, V - 1]
-    picked = cosine.gather(2, others.expand(batch, -1, -1))  # [B, V, V - 1]
-    return picked.flatten(0, 1)
+    # No product of matrices a sample: they are so small that a kernel takes longer to begin.
+    if z.shape[1] == 2:
+        cosine = (z[:, 0] * z[:, 1]).sum(1, keepdim=True)  # [B, 1], the same seen from both
+        return cosine.expand(-1, 2).reshape(-1, 1)
+    others = [(z * z.roll(-shift, dims=1)).sum(2) for shift in range(1, z.shape[1])]  # [B, V] each
+    return torch.stack(others, dim=2).flatten(0, 1)
 
 
 def _von_mises_weight(cosine: Tensor, *, sigma: float, count: int, gather: bool) -> Tensor:
