@@ -208,6 +208,13 @@ def test_linear_probe_keeps_label_values_and_needs_two_classes() -> None:
         probe.linear_probe(x, y * 0)
 
 
+def test_linear_probe_refuses_features_that_are_not_finite() -> None:
+    x, y = clusters(2, 10, 4, spread=0.1)
+    x[3, 1] = float("nan")
+    with pytest.raises(UserError, match="1 of 20 rows"):
+        probe.linear_probe(x, y)
+
+
 def test_validation_rows_are_keyed_and_leave_every_class_a_row() -> None:
     labels = np.array([0] * 10 + [1] * 2 + [2])
     rows = probe.validation_rows(labels, seed=3)

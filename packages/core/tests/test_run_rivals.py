@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 
 from ssl_core import api
 from ssl_core.errors import UserError
+from ssl_core.runs.assessing import rivals_of
 from ssl_core.runs.folder import Run
 from ssl_core.runs.rivals import ORDER, Rivals, told
 from ssl_core.testing.vectors import VECTORS, VectorSource
@@ -64,6 +67,19 @@ def test_untrained_is_what_training_began_with(run: Run, source: VectorSource) -
     second = Rivals.of(again, VECTORS).features(source)
     torch.testing.assert_close(second["untrained"].features, first["trained"].features)
     assert not torch.equal(second["trained"].features, first["trained"].features)
+
+
+def test_features_that_are_not_finite_have_no_score(run: Run) -> None:
+    compared = rivals_of(run, VECTORS)
+    trained = compared.rivals["trained"]
+    queries = trained.queries.clone()
+    queries[0] = torch.nan
+    broken = replace(trained, queries=queries)
+    assert compared.evaluator.probe(trained)["converged"]
+    assert math.isnan(compared.evaluator.score(broken))
+    found = compared.evaluator.probe(broken)
+    assert math.isnan(found["accuracy"])
+    assert not found["converged"]
 
 
 def test_data_is_opened_whole_with_options_changed(run: Run) -> None:

@@ -57,11 +57,14 @@ def linear_probe(
     """Fits a probe to `bank [N, D]` with labels int64 `[N]`.
 
     `grid` holds the inverse penalties to choose from. Raises `UserError` when there are fewer
-    than two classes.
+    than two classes, or numbers that are not finite.
     """
     x, y = bank.double().cpu().numpy(), labels.cpu().numpy()
     if len(np.unique(y)) < 2:
         raise UserError(f"a linear probe needs at least two classes, got {len(np.unique(y))}")
+    if not np.isfinite(x).all():
+        rows = int((~np.isfinite(x).all(axis=1)).sum())
+        raise UserError(f"a linear probe needs finite features; {rows} of {len(x)} rows are not")
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale == 0] = 1.0
     classes, y = np.unique(y, return_inverse=True)

@@ -208,7 +208,7 @@ class Evaluator:
 
     def score(self, rival: Rival) -> float:
         """The one number that compares rivals, higher is better; nan for non-finite features."""
-        if not bool(torch.isfinite(rival.queries).all() & torch.isfinite(rival.bank).all()):
+        if not _finite(rival):
             return math.nan
         name = self.score_name(rival)
         if name == KNN:
@@ -249,7 +249,12 @@ class Evaluator:
         return out
 
     def probe(self, rival: Rival) -> dict[str, Any]:
-        """Linear probe: fitted on the bank, asked on the queries (never on test labels)."""
+        """Linear probe: fitted on the bank, asked on the queries (never on test labels).
+
+        Its numbers are nan for non-finite features, as the score is.
+        """
+        if not _finite(rival):
+            return {"accuracy": math.nan, "validation": math.nan, "c": math.nan, "converged": False}
         bank, bank_labels, queries, labels = rival.labelled()
         fitted = linear_probe(bank, bank_labels, seed=self.seed)
         return {
@@ -264,6 +269,10 @@ class Evaluator:
         bank, bank_labels, queries, labels = rival.labelled()
         found = recall_at_k(queries, bank, labels, bank_labels, exclude_self=self.leave_one_out)
         return {f"R@{k}": value for k, value in found.items()}
+
+
+def _finite(rival: Rival) -> bool:
+    return bool(torch.isfinite(rival.queries).all() & torch.isfinite(rival.bank).all())
 
 
 def _first_global(views: list[View]) -> View:
