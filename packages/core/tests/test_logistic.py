@@ -16,11 +16,8 @@ def features(rows: int, width: int, classes: int, *, spread: float) -> tuple[np.
     random = np.random.default_rng(0)
     labels = np.arange(rows) % classes
     x = random.normal(size=(classes, width))[labels] + 2 * random.normal(size=(rows, width))
-    x = (
-        x
-        @ np.linalg.qr(random.normal(size=(width, width)))[0]
-        * 10 ** -np.linspace(0, spread, width)
-    )
+    axes = np.linalg.qr(random.normal(size=(width, width)))[0]
+    x = x @ axes * 10 ** -np.linspace(0, spread, width)
     return x - x.mean(axis=0), labels
 
 
@@ -41,7 +38,7 @@ def test_optimum_is_that_of_scikit_learn(shape: tuple[int, int, int], c: float) 
         margin = np.stack([-margin, margin], axis=1) / 2
     margin -= margin.mean(axis=1, keepdims=True)
     assert model.converged
-    np.testing.assert_allclose(ours, margin, atol=2e-3 * max(1.0, np.abs(margin).max()))
+    np.testing.assert_allclose(ours, margin, atol=1e-4 * max(1.0, np.abs(margin).max()))
 
 
 def test_converges_where_plain_steps_do_not() -> None:

@@ -40,7 +40,10 @@ for count, total, dim, first, group, size in [
     e = s * 1.4426950408889634
     g = w[:, None] * (e - logs.double()[:, None]).exp2() + ws * (e - ls.double()).exp2()
     want = g @ y.double()
-    torch.testing.assert_close(grad.double(), want, rtol=1e-4, atol=2e-5 * float(want.abs().max()))
+    # A similarity of hundreds is itself rounded by 2^-24 of it, which is what its exponential errs.
+    near = 1e-5 if size < 1 else 1e-4
+    atol = near * float(want.abs().max())
+    torch.testing.assert_close(grad.double(), want, rtol=near, atol=atol)
 """
 LOSSES = """
 import torch
@@ -61,7 +64,8 @@ def check(loss, inputs, kernels, dim=24, count=21, rtol=1e-4, **options):
 check(nt_xent, 2, 2)
 check(nt_xent, 2, 2, decoupled=True, temperature=0.2)
 check(nt_xent, 3, 2, temperature=0.5)
-check(nt_xent, 2, 2, temperature=0.005, rtol=1e-3)  # tiles cannot: exp(-400)
+# Tiles cannot: exp(-400). Logits of 200 are rounded, and the gradient is 200 times as large.
+check(nt_xent, 2, 2, temperature=0.005, rtol=1e-3)
 check(nt_xent, 2, 0, dim=130)  # too wide: by tiles
 check(info_nce, 2, 4, symmetric=True)
 check(info_nce, 2, 4, symmetric=True, decoupled=True, temperature=0.3, weights=torch.rand(21))

@@ -59,15 +59,15 @@ def linear_probe(
     `grid` holds the inverse penalties to choose from. Raises `UserError` when there are fewer
     than two classes, or numbers that are not finite.
     """
-    x, y = bank.double().cpu().numpy(), labels.cpu().numpy()
-    if len(np.unique(y)) < 2:
-        raise UserError(f"a linear probe needs at least two classes, got {len(np.unique(y))}")
+    x = bank.double().cpu().numpy()
+    classes, y = np.unique(labels.cpu().numpy(), return_inverse=True)
+    if len(classes) < 2:
+        raise UserError(f"a linear probe needs at least two classes, got {len(classes)}")
     if not np.isfinite(x).all():
         rows = int((~np.isfinite(x).all(axis=1)).sum())
         raise UserError(f"a linear probe needs finite features; {rows} of {len(x)} rows are not")
     mean, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale == 0] = 1.0
-    classes, y = np.unique(y, return_inverse=True)
     coordinates = principal((x - mean) / scale)
     best, validation = _select(coordinates, y, seed=seed, grid=grid, max_iter=max_iter)
     model = logistic(coordinates.rows, coordinates.variance, y, c=best, max_iter=max_iter)
