@@ -70,7 +70,10 @@ RECIPES: Mapping[str, str] = {"simclr": "default"}
 """Of the others the recipe is named as the method."""
 METHODS = ("simclr", "byol", "barlow_twins", "vicreg", "swav", "dino", "mae")
 """Those that every peer has."""
-LIGHTLY = ("dcl", "moco", "nnclr", "simsiam", "tico")
+LIGHTLY = (
+    *("dcl", "moco", "nnclr", "simsiam", "tico", "vicregl", "w_mse"),
+    *("lejepa", "simmim", "msn", "ibot", "dinov2", "ijepa"),
+)
 """Further ones that lightly has."""
 PEERS = {
     "lightly": "learning_lightly:LightlyRun",

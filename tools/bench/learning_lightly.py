@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import lightly_crops as crops
+import lightly_masked as masked
 import lightly_pairs as pairs
 from learning_parts import Setup, loader, paced
 from lightly.models import utils
@@ -29,7 +30,7 @@ class LightlyRun:
         self._batches = self._endless()
 
     def _endless(self) -> Iterator[list[Tensor]]:
-        batches = loader(self.setup, self.model.transform)
+        batches = loader(self.setup, self.model.transform, self.model.collate)
         while True:
             yield from batches
 
@@ -60,6 +61,8 @@ MODELS: Mapping[str, type[Model]] = {
     "simclr": pairs.SimCLR,
     "barlow_twins": pairs.BarlowTwins,
     "vicreg": pairs.VICReg,
+    "vicregl": pairs.VICRegL,
+    "w_mse": pairs.WMSE,
     "nnclr": pairs.NNCLR,
     "simsiam": pairs.SimSiam,
     "moco": pairs.MoCo,
@@ -67,5 +70,11 @@ MODELS: Mapping[str, type[Model]] = {
     "byol": pairs.BYOL,
     "swav": crops.SwAV,
     "dino": crops.DINO,
-    "mae": crops.MAE,
+    "lejepa": crops.LeJEPA,
+    "mae": masked.MAE,
+    "simmim": masked.SimMIM,
+    "msn": masked.MSN,
+    "ibot": masked.IBOT,
+    "dinov2": masked.DINOv2,
+    "ijepa": masked.IJEPA,
 }

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -41,18 +42,24 @@ class Setup:
 class TimmTwin:
     """timm's network of our encoder's shape, and our encoder with its weights, to be judged.
 
-    Names are the same; what a library adds to the network (a mask token) is not ours.
+    Names are the same; what a library adds to the network (a mask token) is not ours. With `start`
+    it begins with our encoder's weights, and positions that are fixed there are fixed.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
-        self.vit: nn.Module = encoder.timm_twin()  # type: ignore[operator]
+    def __init__(self, encoder: nn.Module, *, start: bool = False, **options: Any) -> None:
+        shape = encoder.timm_arguments()  # type: ignore[operator]
+        self.vit: nn.Module = VisionTransformer(**shape, **options)
+        if start:
+            self.vit.load_state_dict(encoder.timm_state_dict())  # type: ignore[operator]
+            fixed = not isinstance(encoder.pos_embed, nn.Parameter)
+            self.vit.pos_embed.requires_grad_(not fixed)  # type: ignore[operator]
         self._ours = encoder.requires_grad_(False)
 
     def ours(self, trained: nn.Module) -> nn.Module:
         """Our encoder with the weights of a trained `vit`."""
-        missing = self._ours.load_state_dict(trained.state_dict(), strict=False).missing_keys
-        if missing:
-            raise ValueError(f"the trained network lacks {', '.join(missing)}")
+        missing = set(self._ours.load_state_dict(trained.state_dict(), strict=False).missing_keys)
+        if missing - {"mask_token"}:  # which whole images do not meet
+            raise ValueError(f"the trained network lacks {', '.join(sorted(missing))}")
         return self._ours
 
 
@@ -81,13 +88,18 @@ class Files(Dataset[Any]):
             return self.transform(Image.open(file).convert("RGB"))
 
 
-def loader(setup: Setup, transform: Callable[[Any], Any]) -> DataLoader[Any]:
+def loader(
+    setup: Setup,
+    transform: Callable[[Any], Any],
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> DataLoader[Any]:
     """Shuffled batches of the training images, as the peers' examples load them."""
     return DataLoader(
         Files(setup.files, transform),
         batch_size=setup.recipe.train.batch_size,
         shuffle=True,
         drop_last=True,
+        collate_fn=collate,
         num_workers=setup.workers,
         persistent_workers=setup.workers > 0,
     )

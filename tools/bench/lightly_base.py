@@ -15,6 +15,8 @@ class Model(nn.Module, ABC):
     """A method: `transform` for one image, `loss` of a batch of views at a share of the run."""
 
     transform: Callable[[Any], Any]
+    collate: Callable[[list[Any]], Any] | None = None
+    """How samples become a batch, where a method has a way of its own."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__()

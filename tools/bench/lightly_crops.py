@@ -1,4 +1,4 @@
-"""SwAV, DINO and MAE as lightly's own examples train them; used by `learning_lightly.py`."""
+"""Methods of many crops as lightly's own examples train them; used by `learning_lightly.py`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from learning_parts import Setup, TimmTwin
+from learning_parts import Setup
 from lightly import loss as losses
 from lightly import transforms
 from lightly.models import modules, utils
 from lightly_base import Model, momentum
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 
 def crops(setup: Setup) -> transforms.DINOTransform:
@@ -89,53 +88,19 @@ class DINO(Model):
         return self.teacher_backbone.encoder
 
 
-class MAE(Model):
-    """On timm's network of our encoder's shape; judged in our encoder."""
-
+class LeJEPA(Model):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        of, views = setup.recipe.method.options, setup.recipe.views.options
-        self.twin = TimmTwin(setup.encoder)
-        vit = self.twin.vit
-        self.backbone = modules.MaskedVisionTransformerTIMM(vit=vit)  # type: ignore[assignment]
-        self.patch_size: int = vit.patch_embed.patch_size[0]
-        width = of["decoder_dim"]
-        self.decoder_embed = nn.Linear(self.width, width)
-        self.decoder = modules.MaskedVisionTransformerDecoderTIMM(
-            num_patches=vit.patch_embed.num_patches,
-            embed_dim=width,
-            depth=of["decoder_depth"],
-            num_heads=of["decoder_heads"],
+        of = setup.recipe.method.options
+        self.projection_head = modules.LeJEPAProjectionHead(self.width, of["hidden"], of["dim"])
+        self.criterion = losses.LeJEPALoss(
+            lambda_param=of["lambd"], sigreg_num_vectors=of["directions"]
         )
-        self.decoder_pred = nn.Linear(width, self.patch_size**2 * 3)
-        self.mask_ratio = of["mask_ratio"]
-        self.criterion = nn.MSELoss()
-        # What lightly's MAETransform holds, without its flip, which the recipe has not.
-        chain = v2.Compose(
-            [
-                v2.RandomResizedCrop(views["size"], scale=tuple(views["scale"])),
-                v2.ToImage(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize(setup.mean, setup.std),
-            ]
-        )
-        self.transform = lambda image: [chain(image)]
+        self.transform = crops(setup)
 
     def loss(self, views: list[Tensor], share: float) -> Tensor:
-        images = views[0]
-        idx_keep, idx_mask = utils.random_token_mask(
-            size=(len(images), self.backbone.sequence_length), mask_ratio=self.mask_ratio
+        wide, narrow = (
+            torch.stack(self.projection_head(self.backbone(torch.cat(same))).chunk(len(same)))
+            for same in (views[:2], views[2:])
         )
-        encoded = self.backbone.encode(images=images, idx_keep=idx_keep)
-        tokens = utils.repeat_token(
-            self.decoder.mask_token, (len(images), self.backbone.sequence_length)
-        )
-        tokens = utils.set_at_index(tokens, idx_keep, self.decoder_embed(encoded))
-        decoded = self.decoder.decode(self.decoder.add_pos_embed(tokens))
-        predicted = self.decoder_pred(utils.get_at_index(decoded, idx_mask))
-        patches = utils.patchify(images, self.patch_size)
-        target = utils.get_at_index(patches, idx_mask - 1)
-        return self.criterion(predicted, utils.normalize_mean_var(target))
-
-    def judged(self) -> nn.Module:
-        return self.twin.ours(self.backbone.vit)
+        return self.criterion(local_proj=narrow, global_proj=wide)

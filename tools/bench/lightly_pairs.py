@@ -90,6 +90,59 @@ class VICReg(Alike):
         self.criterion = losses.VICRegLoss()
 
 
+class WMSE(Alike):
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        # No head bears the method's name; BYOL's has the layers that the authors' has.
+        self.projection_head = modules.BYOLProjectionHead(self.width, self.hidden, self.dim)
+        self.whitened = losses.WMSELoss(self.dim, w_size=setup.option("method", "size"))
+
+    def criterion(self, z0: Tensor, z1: Tensor) -> Tensor:  # type: ignore[override]
+        return self.whitened(torch.cat([z0, z1]))
+
+
+class VICRegL(Model):
+    """Two views, which come with the places of their cells."""
+
+    def __init__(self, setup: Setup) -> None:
+        super().__init__(setup)
+        of, views = setup.recipe.method.options, setup.recipe.views.options
+        with torch.no_grad():
+            sample = torch.zeros(1, 3, views["size"], views["size"])
+            self.grid: int = setup.encoder.eval()(sample).grid[0]
+        self.projection_head = modules.BarlowTwinsProjectionHead(
+            self.width, of["hidden"], of["dim"]
+        )
+        self.local_projection_head = heads.VicRegLLocalProjectionHead(
+            self.width, of["local_hidden"], of["local_dim"]
+        )
+        self.criterion = losses.VICRegLLoss(num_matches=tuple(of["matches"]))
+        # Colours as `simclr_views` draws them, by that transform's names.
+        self.transform = transforms.VICRegLTransform(
+            global_crop_size=views["size"],
+            n_local_views=0,
+            global_crop_scale=tuple(views["scale"]),
+            global_grid_size=self.grid,
+            global_gaussian_blur_prob=0.0,
+            hf_prob=views["flip"],
+            cj_prob=0.8,
+            cj_strength=views["strength"],
+            cj_sat=0.8,
+            random_gray_scale=views["grey"],
+            normalize=setup.normalise,
+        )
+
+    def loss(self, views: list[Tensor], share: float) -> Tensor:
+        features = [self._features(view) for view in views[:2]]
+        loss: Tensor = self.criterion(global_view_features=features, global_view_grids=views[2:])
+        return loss.squeeze()
+
+    def _features(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.backbone.encoder(view)
+        places = found.tokens.unflatten(1, (self.grid, self.grid))
+        return self.projection_head(found.pooled), self.local_projection_head(places)
+
+
 class SimSiam(Pair):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
