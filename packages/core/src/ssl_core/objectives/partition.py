@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ssl_core.objectives.precision import LN_2, LOG2_E
+from ssl_core.objectives.precision import LN_2, LOG2_E, power_
 
 _CHUNK_ENTRIES = {"cpu": 2**21}
 """Similarities alive at once: 8 MiB of float32 stay in a CPU's cache; elsewhere 256 MiB."""
@@ -61,7 +61,7 @@ class _LogPartition(torch.autograd.Function):
             top = s.amax(1, keepdim=True)  # [r, 1]
             if extra is not None:
                 top = torch.maximum(top, LOG2_E * extra[rows].amax(1, keepdim=True))
-            p = s.sub_(top).exp2_()
+            p = power_(s.sub_(top))
             mass = p.sum(1, keepdim=True)  # [r, 1]
             joined = None if extra is None else (LOG2_E * extra[rows] - top).exp2()
             if joined is not None:

@@ -18,6 +18,21 @@ LOG2_E = math.log2(math.e)
 torch's own `exp2` on some processors; where logits are scaled anyway, the other base is free."""
 LN_2 = math.log(2)
 
+_FLOORS = {torch.float32: -88.0, torch.float64: -715.0}
+
+
+def power_(x: Tensor) -> Tensor:
+    """2^x in the memory of x, for x <= 0 of which one in a sum is 0 (float32 or float64).
+
+    On a CPU what lies under 2^-88 (2^-715) is raised to it, which no sum with a 1 shows: such
+    powers, or their products with a weight, are subnormal numbers, with which some processors take
+    several times as long for a whole loss. To GPUs they are as others.
+    """
+    if x.device.type == "cpu":
+        x.clamp_(min=_FLOORS[x.dtype])
+    return x.exp2_()
+
+
 _HALF = (torch.bfloat16, torch.float16)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ssl_core.objectives.precision import LN_2, LOG2_E
+from ssl_core.objectives.precision import LN_2, LOG2_E, power_
 
 _BLOCK_ENTRIES = {"cpu": 2**18}
 """Logits of one view worked on at once: 1 MiB of float32 stays in a CPU's cache."""
@@ -42,7 +42,11 @@ class Targets:
 
     def of(self, scores: Tensor) -> Tensor:
         """Target probabilities `[r, K]`."""
-        return scores if self.given else ((scores - self.center) / self.temperature).softmax(1)
+        if self.given:
+            return scores
+        x = (scores - self.center).mul_(LOG2_E / self.temperature)  # to base 2
+        p = power_(x.sub_(x.amax(1, keepdim=True)))
+        return p.div_(p.sum(1, keepdim=True))
 
 
 def pair_cross_entropy(
@@ -177,7 +181,7 @@ def _view(
     x = logits * (LOG2_E / temperature)  # to base 2
     top = x.amax(1, keepdim=True)
     agreement = torch.linalg.vecdot(wanted, x).unsqueeze(1)  # [r, 1]
-    p = x.sub_(top).exp2_()
+    p = power_(x.sub_(top))
     z = p.sum(1, keepdim=True)
     loss = (share * (mass * (LN_2 * top + z.log()) - LN_2 * agreement)).sum()
     if any(needed):
