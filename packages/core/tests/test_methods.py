@@ -67,6 +67,16 @@ def test_joint_views_see_batch_statistics_together_and_separate_ones_do_not(batc
     torch.testing.assert_close(apart[1].pooled, encoder(views[1].data).pooled)
 
 
+@pytest.mark.parametrize("joint", [True, False])
+def test_simclr_shows_the_encoder_its_views_together_or_apart(batch, joint):
+    encoder = MLPEncoder(SPEC)
+    method = SimCLR(encoder, NoisyViews(SPEC), hidden=8, dim=4, joint=joint)
+    views = views_of(method, batch)
+    expected = method.features(views, joint=joint)
+    for z, features in zip(method.encode(views), expected, strict=True):
+        torch.testing.assert_close(z, method.projector(features.pooled))
+
+
 def test_byol_learns_from_a_teacher_that_follows(batch):
     method = BYOL(MLPEncoder(SPEC), NoisyViews(SPEC), hidden=8, dim=4, momentum=0.5)
     loss = method(views_of(method, batch)).total

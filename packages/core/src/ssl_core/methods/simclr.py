@@ -8,7 +8,8 @@ contrasts one direction across the two passes only (`pairs="cross"`) after a tan
 (`head="tanh"`). DCL (Yeh et al., ECCV 2022) leaves the positives out of the sum (`decoupled`), and
 DCLW weighs each by how far apart its views are (`weight_sigma`, 0.5 in the paper). Xue et al.
 (ICLR 2024) replace the head by fixed weights (`head="reweight"`; with `kappa=1` there is no head).
-`bf16` rounds products of embeddings (`pairs="all"` only).
+Batch norms of the encoder see all views together, as released, or with `joint=False` each by
+itself, as in PyTorch versions. `bf16` rounds products of embeddings (`pairs="all"` only).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class SimCLR(Method):
         temperature: float = 0.1,
         decoupled: bool = False,
         weight_sigma: float | None = None,
+        joint: bool = True,
         bf16: bool = False,
     ) -> None:
         super().__init__(encoder, views)
@@ -52,13 +54,11 @@ class SimCLR(Method):
             self.projector = MLPHead(width, width, layers=1, last_activation="tanh")
         else:
             self.projector = MLPHead(width, dim, hidden=hidden, layers=layers, norm=norm)
-        self.pairs = pairs
-        self.temperature = temperature
-        self.decoupled, self.weight_sigma = decoupled, weight_sigma
-        self.bf16 = bf16
+        self.pairs, self.joint, self.bf16 = pairs, joint, bf16
+        self.temperature, self.decoupled, self.weight_sigma = temperature, decoupled, weight_sigma
 
     def encode(self, views: Sequence[View]) -> list[Tensor]:
-        return [self.projector(features.pooled) for features in self.features(views)]
+        return [self.projector(f.pooled) for f in self.features(views, joint=self.joint)]
 
     def loss(self, reps: list[Tensor]) -> Loss:
         if self.pairs == "cross":
