@@ -21,6 +21,9 @@ from lightly_crops import crops
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+OURS = {"weight_initialization": "skip", "pos_embed_initialization": "skip"}
+"""How lightly leaves a network's weights and positions as they are."""
+
 
 def one_crop(setup: Setup) -> Callable[[Any], list[Tensor]]:
     """What lightly's MAETransform and IJEPATransform hold, without the flip our recipes lack."""
@@ -42,10 +45,11 @@ class Masked(Model):
     def __init__(self, setup: Setup, *, anew: bool = False, **options: Any) -> None:
         super().__init__(setup)
         self.twin = TimmTwin(setup.encoder, start=not anew, **options)
-        kept = {} if anew else dict.fromkeys(WEIGHTS, "skip")
-        self.student = modules.MaskedVisionTransformerTIMM(vit=self.twin.vit, **kept)
+        start = {} if anew else OURS
+        self.student = modules.MaskedVisionTransformerTIMM(vit=self.twin.vit, **start)
         del self.backbone  # the encoder it holds is the twin's, to be judged
         self.tokens: int = self.student.sequence_length
+        self.patch: int = self.student.vit.patch_embed.patch_size[0]
 
     def hidden(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Places kept and places hidden, class token among the kept."""
@@ -55,7 +59,7 @@ class Masked(Model):
 
     def patches(self, images: Tensor, hidden: Tensor) -> Tensor:
         """Pixels of the hidden places."""
-        patches = utils.patchify(images, self.student.vit.patch_embed.patch_size[0])
+        patches = utils.patchify(images, self.patch)
         found: Tensor = utils.get_at_index(patches, hidden - 1)
         return found
 
@@ -71,9 +75,6 @@ def slow_copy(module: nn.Module) -> nn.Module:
     return copied
 
 
-WEIGHTS = ("weight_initialization", "pos_embed_initialization")
-
-
 class MAE(Masked):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup, anew=True)
@@ -86,7 +87,7 @@ class MAE(Masked):
             depth=of["decoder_depth"],
             num_heads=of["decoder_heads"],
         )
-        self.decoder_pred = nn.Linear(width, self.student.vit.patch_embed.patch_size[0] ** 2 * 3)
+        self.decoder_pred = nn.Linear(width, self.patch**2 * 3)
         self.criterion = nn.MSELoss()
         self.transform = one_crop(setup)
 
@@ -105,7 +106,7 @@ class MAE(Masked):
 class SimMIM(Masked):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
-        self.decoder = nn.Linear(self.width, self.student.vit.patch_embed.patch_size[0] ** 2 * 3)
+        self.decoder = nn.Linear(self.width, self.patch**2 * 3)
         self.criterion = nn.L1Loss()
         self.transform = one_crop(setup)
 
@@ -139,8 +140,7 @@ class MSN(Masked):
         return self.criterion(torch.cat(anchors), targets, self.prototypes)
 
     def _masked(self, images: Tensor) -> Tensor:
-        patch = self.student.vit.patch_embed.patch_size[0]
-        tokens = (images.shape[-1] // patch) ** 2 + self.student.vit.num_prefix_tokens
+        tokens = (images.shape[-1] // self.patch) ** 2 + self.student.vit.num_prefix_tokens
         ratio = self.setup.recipe.method.options.get("mask_ratio", 0.15)
         kept, _ = utils.random_token_mask(size=(len(images), tokens), mask_ratio=ratio)
         projected: Tensor = self.head(self.student(images=images, idx_keep=kept))
@@ -239,7 +239,7 @@ class IJEPA(Masked):
         self.transform = one_crop(setup)
         self.collate = IJEPAMaskCollator(
             input_size=setup.option("views", "size"),
-            patch_size=self.student.vit.patch_embed.patch_size[0],
+            patch_size=self.patch,
             enc_mask_scale=(0.85, 1.0),
             pred_mask_scale=tuple(blocks["scale"]),
             aspect_ratio=(0.75, 1.5),
