@@ -244,6 +244,7 @@ class IJEPA(Masked):
             pred_mask_scale=tuple(blocks["scale"]),
             aspect_ratio=(0.75, 1.5),
             npred=blocks["targets"],
+            min_keep=3,  # it draws until there are more, and blocks of 2 x 2 never have five
         )
 
     def loss(self, views: Any, share: float) -> Tensor:
