@@ -67,6 +67,19 @@ def test_joint_views_see_batch_statistics_together_and_separate_ones_do_not(batc
     torch.testing.assert_close(apart[1].pooled, encoder(views[1].data).pooled)
 
 
+def test_simclr_heads_end_in_a_norm_where_asked():
+    plain, released = (
+        SimCLR(MLPEncoder(SPEC), NoisyViews(SPEC), hidden=8, dim=4, last_norm=last)
+        for last in (False, True)
+    )
+    assert plain.projector[-1].bias is not None
+    z = released.projector(torch.randn(32, 16))
+    torch.testing.assert_close(z.mean(0), torch.zeros(4), atol=1e-6, rtol=0)
+    torch.testing.assert_close(z.var(0, correction=0), torch.ones(4), atol=1e-3, rtol=0)
+    with pytest.raises(ValueError, match="reweight"):
+        SimCLR(MLPEncoder(SPEC), NoisyViews(SPEC), head="mpl")
+
+
 @pytest.mark.parametrize("joint", [True, False])
 def test_simclr_shows_the_encoder_its_views_together_or_apart(batch, joint):
     encoder = MLPEncoder(SPEC)

@@ -8,8 +8,9 @@ contrasts one direction across the two passes only (`pairs="cross"`) after a tan
 (`head="tanh"`). DCL (Yeh et al., ECCV 2022) leaves the positives out of the sum (`decoupled`), and
 DCLW weighs each by how far apart its views are (`weight_sigma`, 0.5 in the paper). Xue et al.
 (ICLR 2024) replace the head by fixed weights (`head="reweight"`; with `kappa=1` there is no head).
-Batch norms of the encoder see all views together, as released, or with `joint=False` each by
-itself, as in PyTorch versions. `bf16` rounds products of embeddings (`pairs="all"` only).
+The released head ends in a batch norm, of which the paper says nothing (`last_norm`); batch norms
+of the encoder see all views together, as released, or with `joint=False` each by itself, as in
+PyTorch versions. `bf16` rounds products of embeddings (`pairs="all"` only).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ssl_core.methods.base import Loss, Method
-from ssl_core.networks.heads import MLPHead, Norm, ReweightHead
+from ssl_core.networks.heads import HeadKind, Norm, projection_head
 from ssl_core.objectives import info_nce, nt_xent
 from ssl_core.views import View, ViewPolicy
 
@@ -36,9 +37,10 @@ class SimCLR(Method):
         hidden: int = 2048,
         dim: int = 128,
         layers: int = 2,
-        head: Literal["mlp", "tanh", "reweight"] = "mlp",
+        head: HeadKind = "mlp",
         kappa: float = 1.05,
         norm: Norm = "batch",
+        last_norm: bool = False,
         pairs: Literal["all", "cross"] = "all",
         temperature: float = 0.1,
         decoupled: bool = False,
@@ -48,12 +50,10 @@ class SimCLR(Method):
     ) -> None:
         super().__init__(encoder, views)
         width: int = encoder.embed_dim  # type: ignore[assignment]
-        if head == "reweight":
-            self.projector: nn.Module = ReweightHead(width, kappa=kappa)
-        elif head == "tanh":
-            self.projector = MLPHead(width, width, layers=1, last_activation="tanh")
-        else:
-            self.projector = MLPHead(width, dim, hidden=hidden, layers=layers, norm=norm)
+        norms: tuple[Norm, bool] = (norm, last_norm)
+        self.projector = projection_head(
+            head, width, dim, hidden=hidden, layers=layers, norms=norms, kappa=kappa
+        )
         self.pairs, self.joint, self.bf16 = pairs, joint, bf16
         self.temperature, self.decoupled, self.weight_sigma = temperature, decoupled, weight_sigma
 

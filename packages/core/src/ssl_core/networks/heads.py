@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Norm = Literal["batch", "layer", "none"]
+HeadKind = Literal["mlp", "tanh", "reweight"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
@@ -89,6 +90,31 @@ class ReweightHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weights
+
+
+def projection_head(
+    kind: HeadKind,
+    in_dim: int,
+    dim: int,
+    *,
+    hidden: int,
+    layers: int,
+    norms: tuple[Norm, bool],
+    kappa: float,
+) -> nn.Module:
+    """What stands between an encoder and a contrast: `MLPHead`, its tanh layer, `ReweightHead`.
+
+    The last two are as wide as their input. `norms` are those of the hidden layers, and whether
+    there is one after the last.
+    """
+    if kind == "reweight":
+        return ReweightHead(in_dim, kappa=kappa)
+    if kind == "tanh":
+        return MLPHead(in_dim, in_dim, layers=1, last_activation="tanh")
+    if kind != "mlp":
+        raise ValueError(f"head must be 'mlp', 'tanh' or 'reweight', got {kind!r}")
+    norm, last_norm = norms
+    return MLPHead(in_dim, dim, hidden=hidden, layers=layers, norm=norm, last_norm=last_norm)
 
 
 class PrototypeHead(nn.Module):

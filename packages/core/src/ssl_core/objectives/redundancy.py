@@ -22,7 +22,7 @@ def _moments(z: Tensor) -> tuple[Tensor, Tensor, int]:
     count = z.shape[0] * world_size()
     if count < 2:
         raise ValueError("statistics over a batch need at least 2 samples, got 1")
-    # Forms whose gradients take the fewest passes over z: no difference of rows, square or quotient.
+    # Forms whose gradients take the fewest passes over z: no difference, square or quotient.
     centred = z + all_sum(z.sum(0)) / -count
     return centred, all_sum((centred * centred).sum(0)), count
 
