@@ -50,9 +50,8 @@ class SimCLR(Method):
     ) -> None:
         super().__init__(encoder, views)
         width: int = encoder.embed_dim  # type: ignore[assignment]
-        norms: tuple[Norm, bool] = (norm, last_norm)
         self.projector = projection_head(
-            head, width, dim, hidden=hidden, layers=layers, norms=norms, kappa=kappa
+            head, kappa, width, dim, hidden=hidden, layers=layers, norm=norm, last_norm=last_norm
         )
         self.pairs, self.joint, self.bf16 = pairs, joint, bf16
         self.temperature, self.decoupled, self.weight_sigma = temperature, decoupled, weight_sigma

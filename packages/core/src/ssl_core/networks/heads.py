@@ -94,18 +94,19 @@ class ReweightHead(nn.Module):
 
 def projection_head(
     kind: HeadKind,
+    kappa: float,
     in_dim: int,
     dim: int,
     *,
     hidden: int,
     layers: int,
-    norms: tuple[Norm, bool],
-    kappa: float,
+    norm: Norm,
+    last_norm: bool,
 ) -> nn.Module:
-    """What stands between an encoder and a contrast: `MLPHead`, its tanh layer, `ReweightHead`.
+    """What stands between an encoder and a contrast: `MLPHead`, a tanh layer or `ReweightHead`.
 
-    The last two are as wide as their input. `norms` are those of the hidden layers, and whether
-    there is one after the last.
+    The last two are as wide as their input and take nothing from the options of the first; `kappa`
+    is the third's.
     """
     if kind == "reweight":
         return ReweightHead(in_dim, kappa=kappa)
@@ -113,7 +114,6 @@ def projection_head(
         return MLPHead(in_dim, in_dim, layers=1, last_activation="tanh")
     if kind != "mlp":
         raise ValueError(f"head must be 'mlp', 'tanh' or 'reweight', got {kind!r}")
-    norm, last_norm = norms
     return MLPHead(in_dim, dim, hidden=hidden, layers=layers, norm=norm, last_norm=last_norm)
 
 
