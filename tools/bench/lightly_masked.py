@@ -64,8 +64,24 @@ class Masked(Model):
         return found
 
     def judged(self) -> nn.Module:
-        taught: Any = getattr(self, "teacher", self.student)
-        return self.twin.ours(taught.vit)
+        return self.twin.ours(self.student.vit)
+
+
+class Taught(Masked):
+    """With a slow copy of the network, which is judged, and of what else is in `copies`."""
+
+    def __init__(self, setup: Setup, **options: Any) -> None:
+        super().__init__(setup, **options)
+        self.teacher = slow_copy(self.student)
+        self.copies = [(self.student, self.teacher)]
+
+    def follow(self, m: float) -> None:
+        """What the examples do after each step; here before the next."""
+        for module, copied in self.copies:
+            utils.update_momentum(module, copied, m=m)
+
+    def judged(self) -> nn.Module:
+        return self.twin.ours(self.teacher.vit)
 
 
 def slow_copy(module: nn.Module) -> nn.Module:
@@ -118,22 +134,21 @@ class SimMIM(Masked):
         return self.criterion(predicted, self.patches(images, idx_mask))
 
 
-class MSN(Masked):
+class MSN(Taught):
     """Prototypes learn, as in the paper; the library's example leaves them as they were drawn."""
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup, dynamic_img_size=True)
         of = setup.recipe.method.options
         self.head = heads.MSNProjectionHead(self.width, of["hidden"], of["dim"])
-        self.teacher, self.teacher_head = slow_copy(self.student), slow_copy(self.head)
+        self.teacher_head = slow_copy(self.head)
+        self.copies.append((self.head, self.teacher_head))
         self.prototypes = nn.Linear(of["dim"], of["prototypes"], bias=False).weight
         self.criterion = losses.MSNLoss()
         self.transform = crops(setup)
 
     def loss(self, views: list[Tensor], share: float) -> Tensor:
-        m = momentum(self.setup, share)
-        utils.update_momentum(self.student, self.teacher, m=m)
-        utils.update_momentum(self.head, self.teacher_head, m=m)
+        self.follow(momentum(self.setup, share))
         with torch.no_grad():
             targets = self.teacher_head(self.teacher(images=views[0]))
         anchors = [self._masked(views[1]), self._masked(torch.cat(views[2:]))]
@@ -147,13 +162,14 @@ class MSN(Masked):
         return projected
 
 
-class IBOT(Masked):
+class IBOT(Taught):
     head_kind: type[nn.Module] = heads.DINOProjectionHead
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup, dynamic_img_size=True)
         prototypes = setup.option("method", "prototypes")
-        self.teacher, self.head, self.teacher_head = slow_copy(self.student), *self.two_heads()
+        self.head, self.teacher_head = self.two_heads()
+        self.copies.append((self.head, self.teacher_head))
         self.of_images = losses.DINOLoss(output_dim=prototypes)
         self.of_patches = losses.IBOTPatchLoss(output_dim=prototypes)
         self.transform = crops(setup)
@@ -168,6 +184,7 @@ class IBOT(Masked):
         return head, taught
 
     def loss(self, views: list[Tensor], share: float) -> Tensor:
+        self.follow(momentum(self.setup, share))
         images = torch.cat(views[:2])
         mask, blocks = self._mask(images)
         with torch.no_grad():
@@ -205,11 +222,6 @@ class IBOT(Masked):
     def spread(self, pooled: Tensor) -> Tensor | float:
         return 0.0
 
-    def after_backward(self, share: float) -> None:
-        m = momentum(self.setup, share)
-        utils.update_momentum(self.student, self.teacher, m=m)
-        utils.update_momentum(self.head, self.teacher_head, m=m)
-
 
 class DINOv2(IBOT):
     head_kind = heads.DINOv2ProjectionHead
@@ -222,7 +234,7 @@ class DINOv2(IBOT):
         return 0.1 * sum(self.koleo(view) for view in pooled.chunk(2))
 
 
-class IJEPA(Masked):
+class IJEPA(Taught):
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
         of = setup.recipe.method.options
@@ -234,7 +246,6 @@ class IJEPA(Masked):
             predictor_embed_dim=of["predictor_dim"],
             num_heads=of["predictor_heads"],
         )
-        self.teacher = slow_copy(self.student)
         self.criterion = nn.SmoothL1Loss()
         self.transform = one_crop(setup)
         self.collate = IJEPAMaskCollator(
@@ -248,6 +259,8 @@ class IJEPA(Masked):
         )
 
     def loss(self, views: Any, share: float) -> Tensor:
+        start = self.setup.option("method", "momentum")
+        self.follow(start + (1 - start) * share)
         (images,), context, targets = views
         predicted = self.predictor(
             self.student.encode(images, idx_keep=context[0]), context, targets
@@ -256,7 +269,3 @@ class IJEPA(Masked):
             taught = self.teacher.encode(images)
             taught = utils.apply_masks(F.layer_norm(taught, taught.shape[-1:]), targets)
         return self.criterion(predicted, taught)
-
-    def after_backward(self, share: float) -> None:
-        start = self.setup.option("method", "momentum")
-        utils.update_momentum(self.student, self.teacher, m=start + (1 - start) * share)
