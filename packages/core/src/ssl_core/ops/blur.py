@@ -50,9 +50,12 @@ class GaussianBlur:
                 x[rows].copy_(blurred.view_as(x[rows]))
         return x
 
+    def most(self, side: int) -> int:
+        """The widest radius on images whose shorter side is `side`: reflection allows no more."""
+        return side - 1 if self.kernel is None else min(self.kernel // 2, side - 1)
+
     def _radius(self, sigma: float, side: int) -> int:
-        most = side - 1 if self.kernel is None else min(self.kernel // 2, side - 1)
-        return min(most, math.ceil(4 * sigma))
+        return min(self.most(side), math.ceil(4 * sigma))
 
     def _batched(self, x: Tensor, sigma: Tensor) -> Tensor:
         """The same for all rows in two grouped convolutions, without asking the device."""

@@ -17,7 +17,8 @@ from ssl_core.ops.geometry import check_probability
 from ssl_core.ops.rows import change, change_drawn, runs, worth_gathering
 from ssl_core.rng import Rng
 
-_LUMA = (0.2989, 0.587, 0.114)
+LUMA = (0.2989, 0.587, 0.114)
+"""Weights of red, green and blue in their grey (ITU-R 601)."""
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 _BASES = (64, 16, 4, 1)
 
@@ -30,8 +31,8 @@ def luma(x: Tensor) -> Tensor:
     """ITU-R 601 grey of RGB, else the mean over channels: `[G, 1, H, W]`."""
     if x.shape[1] != 3:
         return x if x.shape[1] == 1 else x.mean(1, keepdim=True)
-    grey = x[:, 0:1] * _LUMA[0]
-    return grey.add_(x[:, 1:2], alpha=_LUMA[1]).add_(x[:, 2:3], alpha=_LUMA[2])
+    grey = x[:, 0:1] * LUMA[0]
+    return grey.add_(x[:, 1:2], alpha=LUMA[1]).add_(x[:, 2:3], alpha=LUMA[2])
 
 
 def adjust_brightness(x: Tensor, factor: Tensor) -> Tensor:
@@ -115,11 +116,15 @@ class ColourJitter:
         if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
             raise ValueError(f"jitter strengths must be >= 0 and hue <= 0.5, got {self}")
 
+    @property
+    def spans(self) -> tuple[float, float, float, float]:
+        """The strength of each operation, by its number."""
+        return self.brightness, self.contrast, self.saturation, self.hue
+
     def sample(self, rng: Rng) -> JitterParams:
-        spans = (self.brightness, self.contrast, self.saturation)
         factors = [
             rng.uniform(f"jitter {i}", low=max(0.0, 1 - span), high=1 + span)
-            for i, span in enumerate(spans)
+            for i, span in enumerate(self.spans[:HUE])
         ]
         factors.append(rng.uniform("jitter 3", low=-self.hue, high=self.hue))
         return JitterParams(
@@ -154,9 +159,8 @@ class ColourJitter:
         if not code:
             return []
         rgb = x.shape[1] == 3
-        spans = (self.brightness, self.contrast, self.saturation, self.hue)
         order = [(code - 1) // base % 4 for base in _BASES]
-        return [op for op in order if spans[op] and (rgb or op in (BRIGHTNESS, CONTRAST))]
+        return [op for op in order if self.spans[op] and (rgb or op in (BRIGHTNESS, CONTRAST))]
 
 
 @dataclass(frozen=True)

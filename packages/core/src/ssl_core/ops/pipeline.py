@@ -1,15 +1,16 @@
 """One view of a batch from crop to normalised pixels: all parameters first, then the pixels.
 
-The pixels go through in groups that fit the processor's cache, whole chain per group. Within a
-group samples are sorted by the order of their colour operations, so that each order is one slice
-and every sample still has its own.
+The pixels go through in groups that fit the processor's cache, whole chain per group. Colours take
+one of two ways to the same numbers: compiled loops on the CPU where numba is installed, else
+torch's operations, for which samples are sorted by the order of their colour operations, so that
+each order is one slice and every sample still has its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from ssl_core.batch import Batch
 from ssl_core.ops.blur import GaussianBlur
 from ssl_core.ops.colour import ColourJitter, Grey, JitterParams, Normalise, Solarise
 from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop
+from ssl_core.ops.kernels import loops_for
 from ssl_core.ops.pixels import Interpolation, Ragged, crop_resize, image_sizes
 from ssl_core.rng import Rng
 from ssl_core.views import View
@@ -91,9 +93,11 @@ class Augmentation:
         """The pixels: float32 `[V B, C, size, size]`; row r shows image r modulo B."""
         channels = data[0].shape[0]
         out = torch.empty(len(params.flip), channels, self.size, self.size, device=data[0].device)
-        codes: list[int] = params.jitter.codes().tolist()
-        for rows in self._groups(codes, channels, out.device):
-            # A single image is made in its place; a group is made together and shared out.
+        finish = self.colouring(params)
+        for rows in self._groups(finish.order, channels, out.device):
+            # Neighbours are made in their place; others are made together and shared out.
+            first = rows[0]
+            together = rows == list(range(first, first + len(rows)))
             x = crop_resize(
                 data,
                 params.boxes,
@@ -102,36 +106,25 @@ class Augmentation:
                 interpolation=self.interpolation,
                 flip=params.flip,
                 rows=rows,
-                out=out[rows[0] : rows[0] + 1] if len(rows) == 1 else None,
+                out=out[first : first + len(rows)] if together else None,
             )
-            index = torch.tensor(rows, device=out.device)
-            made = self.coloured(x, params, index, [codes[row] for row in rows])
-            if len(rows) > 1:
-                out.index_copy_(0, index, made)
+            finish(x, rows)
+            if not together:
+                out.index_copy_(0, torch.tensor(rows, device=out.device), x)
         return out
 
-    def _groups(self, codes: list[int], channels: int, device: torch.device) -> Iterator[list[int]]:
-        rows = sorted(range(len(codes)), key=codes.__getitem__)
-        length = len(rows)
+    def _groups(self, order: list[int], channels: int, device: torch.device) -> Iterator[list[int]]:
+        length = len(order)
         if device.type == "cpu":
             length = _GROUP_NUMBERS // (channels * self.size**2)
             length = length if length > 2 else 1  # so few are better made in their places
-        for start in range(0, len(rows), length):
-            yield rows[start : start + length]
+        for start in range(0, len(order), length):
+            yield order[start : start + length]
 
-    def coloured(self, x: Tensor, params: ViewParams, index: Tensor, codes: list[int]) -> Tensor:
-        """Everything after crop and flip, for pixels in 0..1 that are rows `index` of `params`.
-
-        `codes` are their `JitterParams.codes`; runs of equal ones go together. `x` is changed.
-        """
-        x = self.jitter.apply(x, codes, params.jitter.factors[index])
-        if self.grey.p:
-            x = self.grey.apply(x, params.grey[index])
-        if self.blur.p:
-            x = self.blur.apply(x, params.sigma[index])
-        if self.solarise.p:
-            x = self.solarise.apply(x, params.solarise[index])
-        return self.normalise.apply(x)
+    def colouring(self, params: ViewParams) -> Colouring:
+        """Everything after crop and flip, for pixels of which each is a row of `params`."""
+        loops = loops_for(params.flip.device)
+        return _Stages(self, params) if loops is None else loops.Chain(self, params)
 
     def views(self, batch: Batch, rngs: Sequence[Rng]) -> list[View]:
         """One view of the batch for each of `rngs`; drawn and made together, which is faster."""
@@ -147,6 +140,39 @@ class Augmentation:
     def __call__(self, batch: Batch, rng: Rng) -> View:
         """This view of a batch, drawn from `rng`."""
         return self.views(batch, [rng])[0]
+
+
+class Colouring(Protocol):
+    """Changes pixels after the crop."""
+
+    order: list[int]
+    """All rows, in the order in which they are made fastest."""
+
+    def __call__(self, x: Tensor, rows: list[int]) -> Tensor:
+        """In place: `[N, C, H, W]` in 0..1, contiguous, which are `rows` of the parameters."""
+        ...
+
+
+class _Stages:
+    """Operation by operation, each on all rows that want it next."""
+
+    def __init__(self, augmentation: Augmentation, params: ViewParams) -> None:
+        self._augmentation, self._params = augmentation, params
+        self._codes: list[int] = params.jitter.codes().tolist()
+        self.order = sorted(range(len(self._codes)), key=self._codes.__getitem__)
+
+    def __call__(self, x: Tensor, rows: list[int]) -> Tensor:
+        chain, params = self._augmentation, self._params
+        index = torch.tensor(rows, device=x.device)
+        codes = [self._codes[row] for row in rows]
+        x = chain.jitter.apply(x, codes, params.jitter.factors[index])
+        if chain.grey.p:
+            x = chain.grey.apply(x, params.grey[index])
+        if chain.blur.p:
+            x = chain.blur.apply(x, params.sigma[index])
+        if chain.solarise.p:
+            x = chain.solarise.apply(x, params.solarise[index])
+        return chain.normalise.apply(x)
 
 
 def augmentation_facts(spec: Mapping[str, Any]) -> dict[str, Any]:

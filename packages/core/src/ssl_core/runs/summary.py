@@ -164,7 +164,7 @@ def shown_score(name: str, value: float) -> str:
 
 def versions(*packages: str) -> dict[str, str]:
     """Versions of Python and of the installed packages among `packages` and the usual ones."""
-    names = ("torch", "numpy", "scikit-learn", "ssl-core", *packages)
+    names = ("torch", "numpy", "numba", "scikit-learn", "ssl-core", *packages)
     out = {"python": platform.python_version()}
     for name in names:
         try:

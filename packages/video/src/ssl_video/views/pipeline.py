@@ -64,10 +64,10 @@ class ClipAugmentation:
         # Colours go group by group in one place that stays in the cache, and only the finished
         # clip is written to fresh memory, in the layout that convolutions take.
         channels = data[0].shape[-1]
-        codes: list[int] = each.jitter.codes().tolist()
+        colour = self.spatial.colouring(each)
         boxes, flips = each.boxes[::frames].tolist(), each.flip[::frames].tolist()
         numbers: list[list[int]] = index.tolist()
-        order = sorted(range(len(index)), key=lambda row: codes[row * frames])
+        order = [row // frames for row in colour.order if row % frames == 0]
         length = max(1, _GROUP_NUMBERS // (frames * channels * size**2))
         work = torch.empty(min(length, len(order)), frames, channels, size, size)
         place = torch.empty(max(clip[0].numel() for clip in data) * frames, dtype=data[0].dtype)
@@ -78,12 +78,7 @@ class ClipAugmentation:
                 clip = cropped(data[row], numbers[row], boxes[row], size, resample, place)
                 pixels.copy_(clip.flip(-1) if flips[row] else clip)
             which = [row * frames + n for row in rows for n in range(frames)]
-            made = self.spatial.coloured(
-                work[: len(rows)].flatten(0, 1).mul_(1 / 255),
-                each,
-                torch.tensor(which),
-                [codes[n] for n in which],
-            )
+            made = colour(work[: len(rows)].flatten(0, 1).mul_(1 / 255), which)
             for clip, row in zip(made.unflatten(0, (-1, frames)), rows, strict=True):
                 out[row] = clip.transpose(0, 1)
         return out

@@ -1,0 +1,6 @@
+"""Crop and colour chain of views as compiled loops; needs numba. See `ssl_core.ops.kernels`."""
+
+from ssl_core.ops.loops.colour import Chain
+from ssl_core.ops.loops.resize import STORED, crop
+
+__all__ = ["STORED", "Chain", "crop"]
