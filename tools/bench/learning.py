@@ -19,7 +19,7 @@ counted. Both wall and CPU time are kept; on a machine with other work `--clock 
 Data: scikit-learn's scanned digits and printed letters (`race_data.py`), on neither of which a
 recipe was chosen, and the embedded digits in clutter (`--data digits`), which take longer runs.
 Each race is appended to `build/learning/peers.jsonl`; one that stands there is not run again. "The
-same accuracy" is the lowest linear probe that a candidate of the race ends with.
+same accuracy" is the lowest that a candidate's linear probe ends with, means over the seeds.
 """
 
 from __future__ import annotations
@@ -237,24 +237,30 @@ def reached(points: Sequence[Mapping[str, float]], accuracy: float, clock: str) 
     return points[-1][clock]
 
 
+def mean_course(courses: Sequence[Result]) -> list[dict[str, float]]:
+    """The points of a candidate, averaged over its seeds stop by stop."""
+    stops = zip(*(course["points"] for course in courses), strict=True)
+    return [{key: statistics.mean(p[key] for p in stop) for key in stop[0]} for stop in stops]
+
+
 def rows(method: str, data: str, results: Sequence[Result], clock: str) -> list[str]:
-    """One line of the table for each candidate; "-": the start has that accuracy already."""
+    """One line of the table for each candidate; "-": the start has that accuracy already.
+
+    The same accuracy is looked for on the mean curves: where a single one first crosses a level
+    is mostly chance near its end.
+    """
     lines = []
-    for name in results[0]["courses"]:
-        own = [result["courses"][name] for result in results]
-        slower, whole = [], []
-        for result, course in zip(results, own, strict=True):
-            ours = result["courses"]["ours"]
-            goal = min(other["linear"] for other in result["courses"].values())
-            at = reached(ours["points"], goal, clock)
-            slower += [reached(course["points"], goal, clock) / at] if at else []
-            whole.append(course[clock] / ours[clock])
+    every = {name: [r["courses"][name] for r in results] for name in results[0]["courses"]}
+    means = {name: mean_course(courses) for name, courses in every.items()}
+    goal = min(points[-1]["linear"] for points in means.values())
+    at = reached(means["ours"], goal, clock)
+    for name, own in every.items():
+        whole = [c[clock] / ours[clock] for c, ours in zip(own, every["ours"], strict=True)]
         cells = [data, method, name]
         cells += [spread([100 * course[kind] for course in own]) for kind in ("knn", "linear")]
         cells.append(f"{statistics.median(course[clock] for course in own):.0f}")
-        for ratios in (whole, slower):
-            known = f"{statistics.median(ratios):.1f} x" if ratios else "-"
-            cells.append("" if name == "ours" else known)
+        slower = f"{reached(means[name], goal, clock) / at:.1f} x" if at else "-"
+        cells += ["", ""] if name == "ours" else [f"{statistics.median(whole):.1f} x", slower]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
