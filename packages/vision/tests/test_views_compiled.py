@@ -1,5 +1,7 @@
 """The compiled crop and colour chain against torch's operations, on the same draws."""
 
+import dataclasses
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +13,7 @@ from ssl_core.ops.blur import GaussianBlur
 from ssl_core.ops.colour import ColourJitter, Grey, Normalise, Solarise
 from ssl_core.ops.geometry import RandomResizedCrop
 from ssl_core.ops.pipeline import Augmentation
+from ssl_core.ops.pixels import crop_resize
 from ssl_core.rng import Rng
 from ssl_vision import VISION
 
@@ -142,6 +145,30 @@ def test_other_types_of_pixels_go_through_torch() -> None:
     assert make(batch(data), keys()).data.isfinite().all()
 
 
+@pytest.mark.parametrize("box", [[-1, 0, 9, 9], [0, 30, 9, 9], [35, 0, 9, 9], [0, 0, 0, 9]])
+@pytest.mark.parametrize("ragged", [False, True])
+def test_boxes_outside_their_image_are_refused(box: list[int], ragged: bool) -> None:
+    data = stored(3, torch.uint8)
+    boxes = torch.tensor([[0, 0, 9, 9], box]).repeat(COUNT // 2, 1)
+    images = list(data) if ragged else data
+    with pytest.raises(ValueError, match="is not inside an image of"):
+        crop_resize(images, boxes, (8, 8), value_range=(0, 255))
+
+
+def test_rows_without_a_box_and_mixed_channels_are_refused() -> None:
+    data, boxes = stored(3, torch.uint8), torch.tensor([[0, 0, 9, 9]]).repeat(COUNT, 1)
+    with pytest.raises(IndexError):
+        crop_resize(data, boxes, (8, 8), value_range=(0, 255), rows=[COUNT])
+    with pytest.raises(ValueError, match="images of 1 and of 3 channels"):
+        crop_resize([data[0], data[1, :1]], boxes[:2], (8, 8), value_range=(0, 255))
+
+
+def test_means_of_another_number_of_channels_are_refused() -> None:
+    make = dataclasses.replace(chain(3, torch.uint8), normalise=Normalise((0.5,) * 2, (0.2,) * 2))
+    with pytest.raises(ValueError, match="broadcast"):
+        make(batch(stored(3, torch.uint8)), keys())
+
+
 # --- where it is not to be had --------------------------------------------------------------------
 
 
@@ -169,8 +196,6 @@ def test_without_numba_torch_makes_the_views(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("_asked_anew")
 def test_a_numba_that_does_not_load_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setattr(kernels, "find_spec", lambda name: SimpleNamespace())
     monkeypatch.setitem(sys.modules, "ssl_core.ops.loops", None)  # makes the import fail
     monkeypatch.delattr("ssl_core.ops.loops", raising=False)

@@ -46,12 +46,13 @@ class Chain:
         self._sigma = params.sigma.double().numpy()
         self._solarise = params.solarise.numpy()
         self._threshold = _f(augmentation.solarise.threshold)
-        self._mean = np.array(normalise.mean, np.float32)
-        self._std = np.array(normalise.std, np.float32)
+        self._mean, self._std = normalise.mean, normalise.std
 
     def __call__(self, x: Tensor, rows: list[int]) -> Tensor:
         """In place: `[N, C, H, W]` in 0..1, contiguous, which are `rows` of the parameters."""
-        index = np.array(rows)
+        index = np.array(rows, np.int64)
+        mean, std = np.empty((2, x.shape[1]), np.float32)
+        mean[:], std[:] = self._mean, self._std
         _images(
             x.numpy(),
             self._steps[index],
@@ -61,8 +62,8 @@ class Chain:
             self._blur.most(min(x.shape[2:])),
             self._solarise[index],
             self._threshold,
-            self._mean,
-            self._std,
+            mean,
+            std,
         )
         return x
 

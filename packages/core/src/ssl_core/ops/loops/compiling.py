@@ -8,10 +8,10 @@ from typing import Any
 from numba import njit
 
 
-def kept(**options: Any) -> Callable[[Callable[..., None]], Any]:
+def kept(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """`njit`, with the compiled code kept for the next process where a folder can be written."""
 
-    def compiled(function: Callable[..., None]) -> Any:
+    def compiled(function: Callable[..., Any]) -> Any:
         try:
             return njit(cache=True, **options)(function)
         except RuntimeError:  # neither beside the source nor in the user's cache folder

@@ -32,15 +32,26 @@ def crop(
     out: Tensor,
 ) -> None:
     """Fills `out` (float32 `[N, C, h, w]`) with boxes `rows`, as `ssl_core.ops.pixels` has them."""
-    edges, turned, index, made = boxes.numpy(), flip.numpy(), np.array(rows), out.numpy()
+    edges, turned, made = boxes.numpy(), flip.numpy(), out.numpy()
+    index = np.array(rows, np.int64)
     low, high = value_range
     with_ = (_SUPPORT[interpolation], _f(low), _f(1 / (high - low)))
+    # Images of one size go in one call, others one by one.
     if isinstance(data, Tensor):
-        _boxes(*_memory(data, out), edges, turned, index, *with_, made)
-        return
-    for n, row in enumerate(rows):
-        image = data[row % len(data)][None]
-        _boxes(*_memory(image, out), edges, turned, index[n : n + 1], *with_, made[n : n + 1])
+        runs = [(data, slice(None))]
+    else:
+        runs = [(data[row % len(data)][None], slice(n, n + 1)) for n, row in enumerate(rows)]
+    for images, which in runs:
+        if images.shape[1] != out.shape[1]:
+            raise ValueError(
+                f"images of {images.shape[1]} and of {out.shape[1]} channels in one batch"
+            )
+        bad = _boxes(*_memory(images, out), edges, turned, index[which], *with_, made[which])
+        if bad >= 0:
+            box, (height, width) = edges[index[which][bad]].tolist(), images.shape[2:]
+            raise ValueError(
+                f"box {box} (top, left, height, width) is not inside an image of {height} x {width}"
+            )
 
 
 def _memory(images: Tensor, out: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -176,11 +187,21 @@ def _rows(planes, taps, low, factor, out):
 
 @kept(nogil=True)
 def _boxes(images, between, boxes, flip, rows, half, low, factor, out):
-    """`images` is `[B, H, W C]`; row r of `boxes` lies in image r modulo B."""
-    tall, wide = out.shape[2:]
+    """`images` is `[B, H, W C]`; row r of `boxes` lies in image r modulo B.
+
+    The first place whose box is not inside its image, or -1: nothing here would stop at the edge.
+    """
+    channels, tall, wide = out.shape[1:]
     for n in range(len(rows)):
+        if rows[n] < 0 or rows[n] >= min(len(boxes), len(flip)):
+            return n
         top, left, height, width = boxes[rows[n]]
+        if min(top, left) < 0 or min(height, width) < 1 or top + height > images.shape[1]:
+            return n
+        if (left + width) * channels > images.shape[2]:
+            return n
         image = images[rows[n] % len(images)]
         across, down = _taps(width, wide, half), _taps(height, tall, half)
         _columns(image[top : top + height], left, across, flip[rows[n]], between)
         _rows(between, down, low, factor, out[n])
+    return -1
