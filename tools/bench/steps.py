@@ -1,0 +1,127 @@
+"""A training step of each domain's default on a CPU: as glibc manages memory, and keeping it.
+
+    uv run python tools/bench/steps.py [--domains vision audio ...] [--rounds 2] [--steps 60]
+
+Prints CPU milliseconds a step, page faults a step and the process's peak, each run in a process of
+its own, the two in turn. A step frees its activations and the next one wants as much again; by
+itself glibc hands most of it back to the system, which clears and maps the same pages anew.
+"""
+
+from __future__ import annotations
+
+# Thread settings must stand before anything imports torch.
+import ssl_core.environment  # noqa: F401  isort: skip
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ssl_core.data import Loader, Stream
+from ssl_core.engine.fit import fit
+from ssl_core.runs.parts import build_parts, embedded_data, fitted_reader, split_data
+
+DOMAINS = ("vision", "audio", "video", "medical", "graph", "text")
+EVERY = 10
+"""Steps between two looks at the clock."""
+KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+
+Usage = dict[str, float]
+
+
+def usage() -> Usage:
+    """Seconds, page faults and the peak of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu": time.process_time(), "faults": used.ru_minflt, "peak": used.ru_maxrss / 1024}
+
+
+def measured(name: str, recipe_name: str, steps: int) -> Usage:
+    """Of one training: milliseconds and faults a step after the first ten, and the peak in MiB."""
+    package: Any = importlib.import_module(f"ssl_{name}")
+    domain = getattr(package, name.upper())
+    recipe = package.build_recipe(
+        recipe_name,
+        data=embedded_data(domain),
+        steps=steps + EVERY,
+        seed=0,
+        settings=["data.workers=0"],
+    )
+    split = split_data(domain, recipe.data)
+    reader = fitted_reader(domain, split.train, recipe.data)
+    parts = build_parts(domain, recipe, reader, records=len(split.train))
+    stream = Stream(len(split.train), recipe.train.batch_size, seed=0)
+    looks: list[Usage] = []
+
+    def look(backbone: Any) -> float:
+        looks.append(usage())
+        return 0.0
+
+    with tempfile.TemporaryDirectory() as scratch:
+        fit(
+            parts.method,
+            Loader(split.train, reader, stream, workers=0),
+            train=recipe.train,
+            optimizer=recipe.optimizer,
+            out=Path(scratch),
+            score=look,
+            score_every=EVERY,
+        )
+    first, last = looks[0], looks[-1]
+    count = EVERY * (len(looks) - 1)
+    return {
+        "ms": 1e3 * (last["cpu"] - first["cpu"]) / count,
+        "faults": (last["faults"] - first["faults"]) / count,
+        "peak": last["peak"],
+    }
+
+
+def apart(domain: str, recipe: str, steps: int, variables: dict[str, str]) -> Usage:
+    """The same in a process of its own, on one thread."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    found = subprocess.run(
+        [sys.executable, __file__, "--apart", domain, recipe, "--steps", str(steps)],
+        env={**kept, "OMP_NUM_THREADS": "1", **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    usage: Usage = json.loads(found.stdout.splitlines()[-1])
+    return usage
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--domains", nargs="+", choices=DOMAINS, default=list(DOMAINS))
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--apart", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.apart:
+        print(json.dumps(measured(*given.apart, given.steps)))
+        return
+    print("| domain | ms a step | keeping | faults a step | keeping | peak, MiB | keeping |")
+    print("|" + "---|" * 7)
+    for domain in given.domains:
+        runs: dict[str, list[Usage]] = {"glibc": [], "keeping": []}
+        for _ in range(given.rounds):
+            for way, variables in (("glibc", {}), ("keeping", KEEPING)):
+                runs[way].append(apart(domain, given.recipe, given.steps, variables))
+        cells = [
+            f"{statistics.median(run[figure] for run in of_way):.{int(figure == 'ms')}f}"
+            for figure in ("ms", "faults", "peak")
+            for of_way in runs.values()
+        ]
+        print("| " + " | ".join([domain, *cells]) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
