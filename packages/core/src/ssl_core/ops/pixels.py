@@ -50,6 +50,7 @@ def crop_resize(
     top, left, height, width in stored pixels, row r of image r modulo B; `flip` (bool `[V B]`)
     mirrors left-right. `rows` picks the N boxes wanted, in this order (None: all); `out` takes
     the result. Bytes are rounded to bytes after resizing, as torchvision and Pillow do.
+    Raises `ValueError` on the CPU where a box leaves its image; elsewhere the device is not asked.
     """
     picked = range(len(boxes)) if rows is None else rows
     loops = loops_for(data[0].device)
@@ -68,6 +69,14 @@ def crop_resize(
     return pixels.sub_(low).mul_(1 / (high - low)) if low else pixels.mul_(1 / high)
 
 
+def outside(box: list[int], image: Tensor) -> ValueError:
+    """What is wrong with a box (top, left, height, width) of an image `[..., H, W]`."""
+    height, width = image.shape[-2:]
+    return ValueError(
+        f"box {box} (top, left, height, width) is not inside an image of {height} x {width}"
+    )
+
+
 def _each(
     data: Tensor | Ragged,
     boxes: Tensor,
@@ -84,6 +93,9 @@ def _each(
         top, left, height, width = edges[i]
         at = i % len(data)
         image = data[at : at + 1] if isinstance(data, Tensor) else data[at][None]
+        tall, wide = image.shape[2:]
+        if min(top, left, height - 1, width - 1, tall - top - height, wide - left - width) < 0:
+            raise outside(edges[i], image)
         box = image[:, :, top : top + height, left : left + width]
         if box.dtype != torch.uint8:
             box = box.to(torch.float32)

@@ -15,6 +15,7 @@ from numba.extending import overload
 from torch import Tensor
 
 from ssl_core.ops.loops.compiling import kept
+from ssl_core.ops.pixels import outside
 
 _f = np.float32
 STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
@@ -31,11 +32,14 @@ def crop(
     interpolation: str,
     out: Tensor,
 ) -> None:
-    """Fills `out` (float32 `[N, C, h, w]`) with boxes `rows`, as `ssl_core.ops.pixels` has them."""
+    """Fills `out` (float32 `[N, C, h, w]`) with boxes `rows`, as `ssl_core.ops.pixels` has them.
+
+    Raises `ValueError` where a box leaves its image or images differ in channels.
+    """
     edges, turned, made = boxes.numpy(), flip.numpy(), out.numpy()
     index = np.array(rows, np.int64)
     low, high = value_range
-    with_ = (_SUPPORT[interpolation], _f(low), _f(1 / (high - low)))
+    how = (_SUPPORT[interpolation], _f(low), _f(1 / (high - low)))
     # Images of one size go in one call, others one by one.
     if isinstance(data, Tensor):
         runs = [(data, slice(None))]
@@ -43,15 +47,11 @@ def crop(
         runs = [(data[row % len(data)][None], slice(n, n + 1)) for n, row in enumerate(rows)]
     for images, which in runs:
         if images.shape[1] != out.shape[1]:
-            raise ValueError(
-                f"images of {images.shape[1]} and of {out.shape[1]} channels in one batch"
-            )
-        bad = _boxes(*_memory(images, out), edges, turned, index[which], *with_, made[which])
+            counts = f"{images.shape[1]} and of {out.shape[1]}"
+            raise ValueError(f"images of {counts} channels in one batch")
+        bad = _boxes(*_memory(images, out), edges, turned, index[which], *how, made[which])
         if bad >= 0:
-            box, (height, width) = edges[index[which][bad]].tolist(), images.shape[2:]
-            raise ValueError(
-                f"box {box} (top, left, height, width) is not inside an image of {height} x {width}"
-            )
+            raise outside(edges[index[which][bad]].tolist(), images)
 
 
 def _memory(images: Tensor, out: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -121,11 +121,11 @@ def _(pixels, weights):
     return whole
 
 
-def _kept(total, bits):
+def _stored(total, bits):
     """A sum as it is stored: of bytes a byte."""
 
 
-@overload(_kept, inline="always")
+@overload(_stored, inline="always")
 def _(total, bits):
     if isinstance(total, types.Integer):
         return lambda total, bits: min(max(total >> bits, 0), 255)
@@ -154,15 +154,15 @@ def _columns(rows, left, taps, mirrored, out):
                     green += row[place + np.uint64(1)] * weight
                     blue += row[place + np.uint64(2)] * weight
                     place += np.uint64(3)
-                out[0, y, at] = _kept(red, bits)
-                out[1, y, at] = _kept(green, bits)
-                out[2, y, at] = _kept(blue, bits)
+                out[0, y, at] = _stored(red, bits)
+                out[1, y, at] = _stored(green, bits)
+                out[2, y, at] = _stored(blue, bits)
             else:
                 for c in range(channels):
                     total = none
                     for k in range(taken):
                         total += row[starts[i] + k * step + np.uint64(c)] * weights[i, k]
-                    out[c, y, at] = _kept(total, bits)
+                    out[c, y, at] = _stored(total, bits)
 
 
 @njit
@@ -182,7 +182,7 @@ def _rows(planes, taps, low, factor, out):
                     totals[i] += row[i] * weight
             made = out[c, y]
             for i in range(width):
-                made[i] = (_f(_kept(totals[i], bits)) - low) * factor
+                made[i] = (_f(_stored(totals[i], bits)) - low) * factor
 
 
 @kept(nogil=True)
