@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,10 @@ def grown(before: int) -> int:
     return resident("VmHWM") - resident("RssFile") - before
 
 
-def apart(script: str, words: Sequence[str]) -> Any:
+def apart(script: str, words: Sequence[str], variables: Mapping[str, str] = SHARP) -> Any:
     """What `script`, run with `words` in a process of its own, hands to `answer`."""
     command = [sys.executable, script, *words]
-    done = subprocess.run(command, env={**os.environ, **SHARP}, capture_output=True, text=True)
+    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command[1:])}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

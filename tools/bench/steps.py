@@ -14,16 +14,14 @@ import ssl_core.environment  # noqa: F401  isort: skip
 
 import argparse
 import importlib
-import json
-import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from resident import answer, apart
 
 from ssl_core.data import Loader, Stream
 from ssl_core.engine.fit import fit
@@ -32,6 +30,7 @@ from ssl_core.runs.parts import build_parts, embedded_data, fitted_reader, split
 DOMAINS = ("vision", "audio", "video", "medical", "graph", "text")
 EVERY = 10
 """Steps between two looks at the clock."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
 Usage = dict[str, float]
@@ -83,20 +82,6 @@ def measured(name: str, recipe_name: str, steps: int) -> Usage:
     }
 
 
-def apart(domain: str, recipe: str, steps: int, variables: dict[str, str]) -> Usage:
-    """The same in a process of its own, on one thread."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
-    found = subprocess.run(
-        [sys.executable, __file__, "--apart", domain, recipe, "--steps", str(steps)],
-        env={**kept, "OMP_NUM_THREADS": "1", **variables},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    usage: Usage = json.loads(found.stdout.splitlines()[-1])
-    return usage
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--domains", nargs="+", choices=DOMAINS, default=list(DOMAINS))
@@ -106,19 +91,20 @@ def main() -> None:
     parser.add_argument("--apart", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.apart:
-        print(json.dumps(measured(*given.apart, given.steps)))
+        answer(measured(*given.apart, given.steps))
         return
     print("| domain | ms a step | keeping | faults a step | keeping | peak, MiB | keeping |")
     print("|" + "---|" * 7)
     for domain in given.domains:
-        runs: dict[str, list[Usage]] = {"glibc": [], "keeping": []}
-        for _ in range(given.rounds):
-            for way, variables in (("glibc", {}), ("keeping", KEEPING)):
-                runs[way].append(apart(domain, given.recipe, given.steps, variables))
+        words = ["--apart", domain, given.recipe, "--steps", str(given.steps)]
+        turns = [
+            [apart(__file__, words, {**ONE_THREAD, **variables}) for variables in ({}, KEEPING)]
+            for _ in range(given.rounds)
+        ]
         cells = [
-            f"{statistics.median(run[figure] for run in of_way):.{int(figure == 'ms')}f}"
+            f"{statistics.median(run[figure] for run in way):.{int(figure == 'ms')}f}"
             for figure in ("ms", "faults", "peak")
-            for of_way in runs.values()
+            for way in zip(*turns, strict=True)
         ]
         print("| " + " | ".join([domain, *cells]) + " |", flush=True)
 
