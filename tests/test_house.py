@@ -12,7 +12,7 @@ PACKAGES = {path.name: path / "src" / f"ssl_{path.name}" for path in (ROOT / "pa
 
 # Floors of ssl_core, lowest first; a module imports only from its own floor or below.
 FLOORS = [
-    {"errors", "files", "tensors", "environment", "rng", "schedules", "distributed"},
+    {"errors", "files", "tensors", "environment", "rng", "schedules", "distributed", "compiling"},
     {"batch", "views", "objectives", "ops"},
     {"encoder", "networks"},
     {"methods"},

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from reference import draw, golden
-from ssl_core.objectives import Centering, dino, sinkhorn, soft_cross_entropy
-from ssl_core.objectives.distillation import _blocks
+from ssl_core.objectives import Centering, dino, soft_cross_entropy
 from ssl_core.schedules import linear
 
 
@@ -101,35 +100,6 @@ def test_centring_removes_what_all_teachers_share():
     want = dino([logits] * 2, [logits] * 2)
     got = dino([logits] * 2, [logits + offset] * 2, center=offset)
     torch.testing.assert_close(got, want, rtol=1e-12, atol=0)
-
-
-def test_sinkhorn_equals_released_codes():
-    """dinov2 sinkhorn_knopp_teacher and swav distributed_sinkhorn (facebookresearch)."""
-    g = golden("dinov2/sinkhorn_cls")
-    got = sinkhorn(g["in_teacher"], temperature=g["in_tau_t"].item())
-    torch.testing.assert_close(got, g["out_targets"], rtol=1e-10, atol=1e-14)
-    g = golden("swav/sinkhorn_K_larger_than_B")
-    torch.testing.assert_close(sinkhorn(g["in_scores"]), g["out_codes"], rtol=1e-10, atol=1e-14)
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_sinkhorn_rows_are_taken_once_each_even_where_there_are_none(device):
-    assert _blocks(0, 8, device) == []
-    for rows in (1, 5, 70_000):
-        taken = [i for block in _blocks(rows, 8, device) for i in range(rows)[block]]
-        assert taken == list(range(rows))
-    assert sinkhorn(torch.empty(0, 8)).shape == (0, 8)
-
-
-def test_sinkhorn_balances():
-    scores = draw(12, 4).detach()
-    codes = sinkhorn(scores, temperature=0.5, iterations=200)
-    torch.testing.assert_close(codes.sum(1), torch.ones(12, dtype=torch.float64))
-    torch.testing.assert_close(codes.sum(0), torch.full((4,), 3.0, dtype=torch.float64))
-    uniform = sinkhorn(torch.zeros(6, 4))
-    torch.testing.assert_close(uniform, torch.full((6, 4), 0.25))
-    shifted = sinkhorn(scores + 50)  # a common shift, which exp alone would overflow on
-    torch.testing.assert_close(shifted, sinkhorn(scores))
 
 
 def test_wrong_arguments_are_named():

@@ -1,14 +1,11 @@
 """The compiled crop and colour chain against torch's operations, on the same draws."""
 
 import dataclasses
-import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ssl_core.batch import Batch
-from ssl_core.ops import kernels
 from ssl_core.ops.blur import GaussianBlur
 from ssl_core.ops.colour import ColourJitter, Grey, Normalise, Solarise
 from ssl_core.ops.geometry import RandomResizedCrop
@@ -19,7 +16,6 @@ from ssl_core.views import View
 from ssl_vision import VISION
 
 pytest.importorskip("numba")
-from ssl_core.ops.loops.compiling import kept
 
 COUNT = 48
 
@@ -173,44 +169,3 @@ def test_means_of_another_number_of_channels_are_refused() -> None:
     make = dataclasses.replace(chain(3, torch.uint8), normalise=Normalise((0.5,) * 2, (0.2,) * 2))
     with pytest.raises(ValueError, match="broadcast"):
         make(batch(stored(3, torch.uint8)), keys())
-
-
-# --- where it is not to be had --------------------------------------------------------------------
-
-
-def test_the_environment_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert kernels.loops_for(torch.device("cpu")) is not None
-    assert kernels.loops_for(torch.device("cuda")) is None
-    monkeypatch.setenv("SSL_COMPILED", "0")
-    assert kernels.loops_for(torch.device("cpu")) is None
-
-
-@pytest.fixture
-def _asked_anew():
-    kernels._loops.cache_clear()
-    yield
-    kernels._loops.cache_clear()
-
-
-@pytest.mark.usefixtures("_asked_anew")
-def test_without_numba_torch_makes_the_views(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
-    assert kernels.loops_for(torch.device("cpu")) is None
-    make, data = chain(3, torch.uint8), stored(3, torch.uint8)
-    assert make(batch(data), keys()).data.shape == (COUNT, 3, 24, 24)
-
-
-@pytest.mark.usefixtures("_asked_anew")
-def test_a_numba_that_does_not_load_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "find_spec", lambda name: SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "ssl_core.ops.loops", None)  # makes the import fail
-    monkeypatch.delattr("ssl_core.ops.loops", raising=False)
-    with pytest.warns(UserWarning, match="made without numba"):
-        assert kernels.loops_for(torch.device("cpu")) is None
-    assert kernels.loops_for(torch.device("cpu")) is None
-
-
-def test_loops_whose_code_cannot_be_kept_are_compiled_all_the_same() -> None:
-    space: dict = {}
-    exec("def double(x):\n    return 2 * x", space)  # of no file, beside which nothing is kept
-    assert kept()(space["double"])(3) == 6

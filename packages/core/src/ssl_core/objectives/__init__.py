@@ -24,7 +24,6 @@ from ssl_core.objectives.distillation import (
     Centering,
     dino,
     ibot_patches,
-    sinkhorn,
     soft_cross_entropy,
     swav,
 )
@@ -64,6 +63,7 @@ from ssl_core.objectives.redundancy import (
 )
 from ssl_core.objectives.regression import byol, mse, negative_cosine, scaled_cosine, smooth_l1
 from ssl_core.objectives.relation import ressl, seed
+from ssl_core.objectives.sinkhorn_knopp import sinkhorn
 from ssl_core.objectives.spread import koleo, me_max, spectrum_flatness
 from ssl_core.objectives.view_pairs import Scores
 from ssl_core.objectives.whitening import w_mse, whiten

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_core.distributed import gather as gather_rows
-from ssl_core.objectives.distillation import sinkhorn
 from ssl_core.objectives.precision import full_precision
+from ssl_core.objectives.sinkhorn_knopp import sinkhorn
 from ssl_core.objectives.spread import me_max
 
 

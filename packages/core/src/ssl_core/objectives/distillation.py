@@ -1,4 +1,4 @@
-"""Self-distillation: cross-entropy to a teacher's soft assignments, and what balances them."""
+"""Self-distillation: cross-entropy to a teacher's soft assignments, and their centre."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_core.distributed import all_mean, all_sum, world_size
-from ssl_core.objectives.precision import LOG2_E, full_precision
+from ssl_core.objectives.precision import full_precision
 from ssl_core.objectives.view_pairs import Logits, Targets, pair_cross_entropy
 
 
@@ -154,60 +154,3 @@ class Centering(nn.Module):
 
     def extra_repr(self) -> str:
         return f"dim={self.center.shape[0]}, momentum={self.momentum}"
-
-
-@torch.no_grad()
-@full_precision
-def sinkhorn(
-    logits: Tensor, *, temperature: float = 0.05, iterations: int = 3, out: Tensor | None = None
-) -> Tensor:
-    """Soft assignments `[B, K]` whose prototypes share the batch evenly.
-
-    Sinkhorn-Knopp on exp(logits / temperature): prototypes to mass 1/K over the batch of all
-    replicas, samples to mass 1, `iterations` times (SwAV: Caron et al. 2020; DINOv2). Rows sum to
-    1. No gradient. Uniform logits give uniform assignments. `out` is a buffer to write into (it
-    may be `logits` itself): in a loop fresh memory costs as much as the arithmetic.
-    """
-    if iterations < 1:
-        raise ValueError(f"sinkhorn: iterations must be at least 1, got {iterations}")
-    out = torch.empty_like(logits) if out is None else out
-    rows, prototypes = logits.shape
-    samples = all_sum(logits.new_tensor(float(rows)))  # replicas may hold different numbers
-    blocks = _blocks(rows, prototypes, logits.device.type)
-    # The assignment is diag(u) q diag(v) throughout: a block of q is read once an iteration, for
-    # its u and for the next v. Rows are shifted by their own maximum, and u starts where that puts
-    # it, so that nothing overflows; the largest so far scales what has been summed.
-    mass, largest = logits.new_zeros(prototypes), logits.new_full((), -torch.inf)
-    scale = LOG2_E / temperature
-    for block in blocks:
-        top = logits[block].amax(1).mul_(scale)  # to base 2
-        q = torch.add(-top.unsqueeze(1), logits[block], alpha=scale, out=out[block]).exp2_()
-        before, largest = largest, torch.maximum(largest, top.max())
-        mass = mass * (before - largest).exp2() + (top - largest).exp2() @ q
-    mass = mass * (largest - _everywhere(largest)).exp2()
-    tiny = torch.finfo(logits.dtype).tiny  # a prototype that nobody is near keeps no mass
-    for iteration in range(iterations):
-        v = 1 / (all_sum(mass).clamp_(min=tiny) * prototypes)
-        mass = torch.zeros_like(mass)
-        for block in blocks:
-            q = out[block]
-            u = 1 / (q @ v)  # [r]; up to the number of samples, which cancels at the end
-            if iteration + 1 < iterations:
-                mass += (u / samples) @ q
-            else:
-                q.mul_(u.unsqueeze(1)).mul_(v)
-    return out
-
-
-def _everywhere(largest: Tensor) -> Tensor:
-    """The largest over all replicas."""
-    if world_size() > 1:
-        largest = largest.clone()
-        torch.distributed.all_reduce(largest, op=torch.distributed.ReduceOp.MAX)
-    return largest
-
-
-def _blocks(rows: int, columns: int, device: str) -> list[slice]:
-    """Rows that stay in a CPU's cache together (1 MiB of float32); all of them elsewhere."""
-    size = max(1, 2**18 // columns if device == "cpu" else rows)  # a view may hide no token
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ssl_core.batch import Batch
+from ssl_core.compiling import compiled
 from ssl_core.ops.blur import GaussianBlur
 from ssl_core.ops.colour import ColourJitter, Grey, JitterParams, Normalise, Solarise
 from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop
-from ssl_core.ops.kernels import loops_for
 from ssl_core.ops.pixels import Interpolation, Ragged, crop_resize, image_sizes
 from ssl_core.rng import Rng
 from ssl_core.views import View
@@ -123,7 +123,7 @@ class Augmentation:
 
     def colouring(self, params: ViewParams) -> Colouring:
         """Everything after crop and flip, for pixels of which each is a row of `params`."""
-        loops = loops_for(params.flip.device)
+        loops = compiled("ssl_core.ops.loops", params.flip.device)
         return _Stages(self, params) if loops is None else loops.Chain(self, params)
 
     def views(self, batch: Batch, rngs: Sequence[Rng]) -> list[View]:

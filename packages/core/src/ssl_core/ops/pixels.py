@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ssl_core.ops.kernels import loops_for
+from ssl_core.compiling import compiled
 
 # The operators behind `F.interpolate(..., antialias=True)`: at small sizes its checks cost as much.
 _AA_KERNELS = {
@@ -53,7 +53,7 @@ def crop_resize(
     Raises `ValueError` on the CPU where a box leaves its image; elsewhere the device is not asked.
     """
     picked = range(len(boxes)) if rows is None else rows
-    loops = loops_for(data[0].device)
+    loops = compiled("ssl_core.ops.loops", data[0].device)
     if loops is not None and data[0].dtype in loops.STORED:
         if out is None:
             out = torch.empty(len(picked), data[0].shape[0], *size)

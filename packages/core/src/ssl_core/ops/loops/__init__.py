@@ -1,4 +1,4 @@
-"""Crop and colour chain of views as compiled loops; needs numba. See `ssl_core.ops.kernels`."""
+"""Crop and colour chain of views as compiled loops; needs numba. See `ssl_core.compiling`."""
 
 from ssl_core.ops.loops.colour import Chain
 from ssl_core.ops.loops.resize import STORED, crop

@@ -15,8 +15,8 @@ import numpy as np
 from numba import njit
 from torch import Tensor
 
+from ssl_core.compiling import kept
 from ssl_core.ops.colour import BRIGHTNESS, CONTRAST, HUE, LUMA, SATURATION
-from ssl_core.ops.loops.compiling import kept
 
 if TYPE_CHECKING:
     from ssl_core.ops.pipeline import Augmentation, ViewParams
@@ -218,7 +218,7 @@ def _blurred(plane, weights, before, wide):
                 out[i] += (left[i] + right[i]) * weights[k]
 
 
-@kept(nogil=True)
+@kept()
 def _images(x, steps, factors, grey, sigma, most, solarise, threshold, mean, std):
     """`[N, C, H, W]` in place; steps are operations in their order, factors go by operation."""
     count, channels, height, width = x.shape

@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.extending import overload
 from torch import Tensor
 
-from ssl_core.ops.loops.compiling import kept
+from ssl_core.compiling import kept
 from ssl_core.ops.pixels import outside
 
 _f = np.float32
@@ -185,7 +185,7 @@ def _rows(planes, taps, low, factor, out):
                 made[i] = (_f(_stored(totals[i], bits)) - low) * factor
 
 
-@kept(nogil=True)
+@kept()
 def _boxes(images, between, boxes, flip, rows, half, low, factor, out):
     """`images` is `[B, H, W C]`; row r of `boxes` lies in image r modulo B.
 
