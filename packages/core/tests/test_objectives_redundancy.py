@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from reference import assert_gradients, draw, golden
-from ssl_core.objectives import barlow_twins, vicreg, vicreg_parts
+from ssl_core.objectives import barlow_twins, cross_product, vicreg, vicreg_parts
 
 
 def assert_golden(loss: Tensor, g: dict[str, Tensor], z: list[Tensor]) -> None:
@@ -66,7 +66,18 @@ def slow_barlow(z0: Tensor, z1: Tensor, lambd: float) -> Tensor:
     return total
 
 
-@pytest.mark.parametrize(("batch", "dim"), [(5, 3), (3, 5), (4, 4)])
+@pytest.fixture
+def _narrow_blocks(monkeypatch):
+    """16 columns are worked on together, as in a batch of thousands."""
+    monkeypatch.setattr(cross_product, "_BLOCK_BYTES", 1)
+
+
+# The last is cut into blocks of columns, and its Gram matrices into strips of rows.
+SHAPES = [(5, 3), (3, 5), (4, 4), (65, 70)]
+
+
+@pytest.mark.usefixtures("_narrow_blocks")
+@pytest.mark.parametrize(("batch", "dim"), SHAPES)
 def test_barlow_twins_is_its_definition(batch, dim):
     z = [draw(batch, dim, seed=1), draw(batch, dim, seed=2)]
     want, got = slow_barlow(*z, lambd=0.3), barlow_twins(*z, lambd=0.3)
@@ -75,7 +86,8 @@ def test_barlow_twins_is_its_definition(batch, dim):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize(("batch", "dim"), [(5, 3), (3, 5)])
+@pytest.mark.usefixtures("_narrow_blocks")
+@pytest.mark.parametrize(("batch", "dim"), SHAPES)
 def test_vicreg_is_its_definition(batch, dim):
     z = [draw(batch, dim, seed=1), (0.3 * draw(batch, dim, seed=2)).detach().requires_grad_()]
     want = 25 * ((z[0] - z[1]) ** 2).mean()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from ssl_core.distributed import all_sum
+from ssl_core.objectives.cross_product import centred, cross_product, row_count
 from ssl_core.objectives.precision import full_precision
-from ssl_core.objectives.redundancy import _check_pair, _moments, _product_norm
+from ssl_core.objectives.redundancy import _check_pair
 
 
 @full_precision
@@ -19,13 +20,13 @@ def cca_ssg(z0: Tensor, z1: Tensor, *, lambd: float = 1e-3, eps: float = 1e-8) -
     embeddings cost 2 lambd D.
     """
     _check_pair("cca_ssg", z0, z1)
-    unit, decorrelation = [], z0.new_zeros(())
+    count = row_count(z0)
+    units, decorrelation = [], z0.new_zeros(())
     for z in (z0, z1):
-        centred, squares, count = _moments(z)
-        scaled = centred / (squares / (count - 1) + eps).sqrt()
-        diagonal = all_sum(scaled.square().sum()) / count
-        norm = _product_norm(scaled, scaled, count) / count**2
-        decorrelation = decorrelation + norm - 2 * diagonal + z.shape[1]
-        unit.append(scaled)
-    agreement = all_sum((unit[0] * unit[1]).sum()) / count
+        x = centred(z)
+        unit = x / (all_sum(x.square().sum(0)) / (count - 1) + eps).sqrt()
+        diagonal, norm = cross_product(unit, unit)
+        decorrelation += norm / count**2 - 2 * diagonal.sum() / count + unit.shape[1]
+        units.append(unit)
+    agreement = all_sum((units[0] * units[1]).sum()) / count
     return lambd * decorrelation - agreement

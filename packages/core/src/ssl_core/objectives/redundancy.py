@@ -1,90 +1,21 @@
-"""Redundancy reduction: statistics of the batch of all replicas, no negatives.
-
-Sums of squares of a D x D (cross-)covariance are taken from the N x N Gram matrices when the
-batch is smaller than the width: ||A'B||^2 = <AA', BB'>. The D x D matrix is then never formed,
-at no loss of exactness.
-"""
+"""Redundancy reduction: statistics of the batch of all replicas, no negatives."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ssl_core.distributed import all_sum, gather, rank, world_size
+from ssl_core.distributed import all_sum
+from ssl_core.objectives.cross_product import centred, cross_product, row_count
 from ssl_core.objectives.precision import full_precision
-
-
-def _moments(z: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Rows `[B, ..., D]` centred over all replicas' rows, sums of squares `[..., D]`, rows."""
-    count = z.shape[0] * world_size()
-    if count < 2:
-        raise ValueError("statistics over a batch need at least 2 samples, got 1")
-    # Forms whose gradients take the fewest passes over z: no difference, square or quotient.
-    centred = z + all_sum(z.sum(0)) / -count
-    return centred, all_sum((centred * centred).sum(0)), count
-
-
-def _product_norm(a: Tensor, b: Tensor, count: int) -> Tensor:
-    """||a'b||_F^2 over all replicas' rows, for `[B, ..., D]` each, summed over the slots `...`."""
-    result: Tensor = _ProductNorm.apply(a.movedim(0, -2), b.movedim(0, -2), count, b is a)
-    return result
-
-
-class _ProductNorm(torch.autograd.Function):
-    """Of `[..., B, D]`. The gradient with respect to a is 2 (bb') a = 2 b (b'a), whichever is less.
-
-    Autograd would multiply twice as often, not knowing that Gram matrices are symmetric. As the
-    value is the same on every replica, so is its gradient: none is exchanged, world_size() times
-    the own rows' is what a gathered backward pass would sum to. Not twice differentiable.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor, count: int, equal: bool) -> Tensor:
-        ctx.equal, ctx.wide = equal, count < a.shape[-1]
-        if not ctx.wide:
-            product = all_sum(a.mT @ b)  # [..., D, D]
-            ctx.save_for_backward(a, b, product)
-            return product.square().sum()
-        rows_a = _gathered(a)  # [..., N, D]
-        rows_b = rows_a if equal else _gathered(b)
-        gram_a = rows_a @ rows_a.mT  # [..., N, N]
-        gram_b = gram_a if equal else rows_b @ rows_b.mT
-        ctx.save_for_backward(rows_a, rows_b, gram_a, gram_b)
-        return (gram_a * gram_b).sum()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        scale = upstream[0] * ((4 if ctx.equal else 2) * world_size())
-        if ctx.wide:
-            rows_a, rows_b, gram_a, gram_b = ctx.saved_tensors
-            share = gram_a.shape[-1] // world_size()
-            own = slice(rank() * share, (rank() + 1) * share)
-            to_a = (gram_b[..., own, :] * scale) @ rows_a
-            to_b = None if ctx.equal else (gram_a[..., own, :] * scale) @ rows_b
-        else:
-            a, b, product = ctx.saved_tensors
-            product = product * scale
-            to_a = b @ product.mT
-            to_b = None if ctx.equal else a @ product
-        return to_a, to_b, None, None
-
-
-def _gathered(rows: Tensor) -> Tensor:
-    """All replicas' rows, `[..., B, D] -> [..., N, D]`."""
-    return gather(rows.movedim(-2, 0).contiguous()).movedim(0, -2) if world_size() > 1 else rows
 
 
 def _hinge(squares: Tensor, count: int, eps: float, target: float = 1.0) -> Tensor:
     return torch.relu(target - (squares / (count - 1) + eps).sqrt()).mean()
 
 
-def _off_diagonal(centred: Tensor, squares: Tensor, count: int) -> Tensor:
-    squared = _product_norm(centred, centred, count) - squares.square().sum()
-    return squared / ((count - 1) ** 2 * squares.numel())
+def _off_diagonal(squares: Tensor, norm: Tensor, count: int) -> Tensor:
+    return (norm - squares.square().sum()) / ((count - 1) ** 2 * squares.numel())
 
 
 @full_precision
@@ -93,8 +24,8 @@ def variance_hinge(z: Tensor, *, target: float = 1.0, eps: float = 1e-4) -> Tens
 
     Variances divide by N - 1. Constant (collapsed) rows cost target - sqrt(eps).
     """
-    _, squares, count = _moments(z)
-    return _hinge(squares, count, eps, target)
+    squares = all_sum(centred(z).square().sum(0))
+    return _hinge(squares, row_count(z), eps, target)
 
 
 @full_precision
@@ -103,7 +34,7 @@ def covariance_penalty(z: Tensor) -> Tensor:
 
     Covariances divide by N - 1. 0 when collapsed.
     """
-    return _off_diagonal(*_moments(z))
+    return _off_diagonal(*cross_product(z, z), row_count(z))
 
 
 def _check_pair(name: str, z0: Tensor, z1: Tensor) -> None:
@@ -125,12 +56,10 @@ def barlow_twins(
     (collapsed) embeddings cost `scale * D`.
     """
     _check_pair("barlow_twins", z0, z1)
-    unit = []
-    for z in (z0, z1):
-        centred, squares, count = _moments(z)
-        unit.append(centred * (squares / count + eps).rsqrt())
-    diagonal = all_sum((unit[0] * unit[1]).sum(0)) / count  # [D]
-    off_diagonal = _product_norm(unit[0], unit[1], count) / count**2 - diagonal.square().sum()
+    count = row_count(z0)
+    diagonal, norm = cross_product(z0, z1, eps=eps)
+    diagonal = diagonal / count
+    off_diagonal = norm / count**2 - diagonal.square().sum()
     return scale * ((1 - diagonal).square().sum() + lambd * off_diagonal)
 
 
@@ -149,11 +78,11 @@ def vicreg_parts(
     `[B, ..., D]` are taken slot by slot: covariances within a slot, means over slots.
     """
     _check_pair("vicreg", z0, z1)
-    hinge, spread = z0.new_zeros(()), z0.new_zeros(())
+    count, hinge, spread = row_count(z0), z0.new_zeros(()), z0.new_zeros(())
     for z in (z0, z1):
-        centred, squares, count = _moments(z)
+        squares, norm = cross_product(z, z)
         hinge = hinge + _hinge(squares, count, eps) / 2
-        spread = spread + _off_diagonal(centred, squares, count)
+        spread = spread + _off_diagonal(squares, norm, count)
     return {
         "invariance": invariance * (z0 - z1).square().mean(),
         "variance": variance * hinge,
