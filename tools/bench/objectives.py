@@ -239,7 +239,17 @@ def ema(name: str) -> dict[str, Callable[[], Call]]:
         other = copy.deepcopy(student)
         return lambda: update_momentum(student, other, m=0.99)
 
-    return {"ours": lambda: lambda: teacher.update(owner, 0.99, finite), "lightly": lightly}
+    def flat() -> Call:
+        """The speed of memory: as many numbers in one array."""
+        count = sum(p.numel() for p in student.parameters())
+        old, new = torch.zeros(count), torch.ones(count)
+        return lambda: old.lerp_(new, 0.01)
+
+    return {
+        "ours": lambda: lambda: teacher.update(owner, 0.99, finite),
+        "lightly": lightly,
+        "one flat array": flat,
+    }
 
 
 def optimizer(name: str, kind: str) -> dict[str, Callable[[], Call]]:
