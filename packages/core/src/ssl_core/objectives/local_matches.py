@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_core.objectives.precision import full_precision
@@ -87,7 +88,7 @@ def vicregl(
     views. With alpha = 1 and two views: `vicreg` with half of its covariance term.
     """
     pairs = [(i, j) for i in range(global_views) for j in range(len(pooled)) if i != j]
-    close = torch.stack([(pooled[i] - pooled[j]).square().mean() for i, j in pairs]).mean()
+    close = torch.stack([F.mse_loss(pooled[i], pooled[j]) for i, j in pairs]).mean()
     hinge = torch.stack([variance_hinge(z, eps=eps) for z in pooled]).mean()
     spread = torch.stack([covariance_penalty(z) for z in pooled]).mean()
     total = alpha * (invariance * close + variance * hinge + covariance * spread)

@@ -44,7 +44,7 @@ def masked_pixels(predicted: Tensor, target: Tensor, mask: Hides) -> Tensor:
     `predicted` and `target` are `[B, N, P]`. Nothing is normalised here; see
     `normalise_patches`. With normalised targets of P numbers a zero prediction costs (P - 1)/P.
     """
-    error = (predicted - target.detach()).square().mean(-1)
+    error = F.mse_loss(predicted, target.detach(), reduction="none").mean(-1)
     return masked_mean(error, mask.hidden)
 
 
@@ -55,7 +55,7 @@ def masked_l1(predicted: Tensor, target: Tensor, mask: Hides) -> Tensor:
     `predicted` and `target` are `[B, N, P]`. The released code adds 1e-5 to the pixel count,
     which is left out here.
     """
-    error = (predicted - target.detach()).abs().mean(-1)
+    error = F.l1_loss(predicted, target.detach(), reduction="none").mean(-1)
     return masked_mean(error, mask.hidden)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ssl_core.distributed import all_sum
@@ -84,7 +85,7 @@ def vicreg_parts(
         hinge = hinge + _hinge(squares, count, eps) / 2
         spread = spread + _off_diagonal(squares, norm, count)
     return {
-        "invariance": invariance * (z0 - z1).square().mean(),
+        "invariance": invariance * F.mse_loss(z0, z1),
         "variance": variance * hinge,
         "covariance": covariance * spread,
     }

@@ -39,7 +39,7 @@ def byol(predicted0: Tensor, predicted1: Tensor, target0: Tensor, target1: Tenso
 @full_precision
 def mse(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean of (p - sg t)^2 over all entries; nothing is normalised. 0 when collapsed."""
-    return (predicted - target.detach()).square().mean()
+    return F.mse_loss(predicted, target.detach())
 
 
 @full_precision
