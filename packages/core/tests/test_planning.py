@@ -179,7 +179,11 @@ def test_an_estimate_is_what_a_real_step_holds_and_multiplies(name: str) -> None
     rows = 16
     made = batch(rows, DIM) if name in ("simclr", "byol") else batch(rows, 3, 16, 16)
     method = makers[name]().train()
-    views = method.views(made, Rng.at(0, 1, made.ids))
+    # Each with memory of its own, as an estimate takes them.
+    views = [
+        View(view.data.clone(), view.rng, view.role)
+        for view in method.views(made, Rng.at(0, 1, made.ids))
+    ]
     real = measured(makers[name]().train(), views, rows)
     train = recipe.Train(batch_size=rows)
     few = [View(view.data[:4], view.rng[:4], view.role) for view in views]
@@ -188,7 +192,7 @@ def test_an_estimate_is_what_a_real_step_holds_and_multiplies(name: str) -> None
     assert found.flops == real.flops
     assert found.kept["optimiser"] == moments, "one moment for each trained number"
     peak = sum(found.peak.values()) - moments
-    assert peak == pytest.approx(sum(real.peak.values()), rel=0.02)
+    assert peak == pytest.approx(sum(real.peak.values()), rel=0.01)
 
 
 def test_recomputing_and_caching_take_less_and_multiply_more() -> None:
