@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
+from ssl_core import rng as rng_module
 from ssl_core.rng import Rng, generator, key_of, shuffled
 
 N = 20_000
@@ -208,6 +210,32 @@ def test_asking_again_and_more_gives_the_same_numbers() -> None:
     assert torch.equal(rng.bits("a", 3), rng.bits("a", 9)[:, :3])
 
 
+def test_what_is_drawn_ahead_is_what_would_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = keys(7)
+    draws = [
+        lambda rng: rng.bits("a", 3),
+        lambda rng: rng.uniform("a", 2, low=3.0, high=4.0),  # the first ones of three
+        lambda rng: rng.uniform("b", dtype=torch.float64),
+        lambda rng: rng.normal("c", 2, 2),
+        lambda rng: rng.noise("c", 6),
+        lambda rng: rng.integers("b", high=9),
+        lambda rng: rng.bernoulli("a", 3, p=0.2),
+        lambda rng: rng.permutation("c", 4),
+        lambda rng: rng.bits("c", 5),  # more than there are
+        lambda rng: rng.bits("another", 2),
+        lambda rng: rng.fold("view", 1).bits("a", 3),  # other keys
+        lambda rng: rng[torch.arange(3)].bits("a", 3),
+        lambda rng: Rng.cat([rng, rng]).bits("a", 3),
+    ]
+    drawn = rng.ahead({"a": 3, "b": 1, "c": 4})
+    for draw in [*draws, *draws]:  # nothing that was drawn is written to
+        assert torch.equal(draw(drawn), draw(rng))
+    mixed = mock.Mock(wraps=rng_module._mix)
+    monkeypatch.setattr(rng_module, "_mix", mixed)
+    draws[0](drawn), draws[2](drawn), draws[3](drawn)
+    assert not mixed.called
+
+
 def test_compiled_in_one_graph() -> None:
     def draw(key: torch.Tensor) -> tuple[torch.Tensor, ...]:
         rng = Rng(key).fold("view", 2).fold(torch.arange(key.shape[0]))
@@ -218,6 +246,7 @@ def test_compiled_in_one_graph() -> None:
             rng.integers("i", high=9),
             rng.bernoulli("p", p=0.2),
             rng.permutation("o", 6),
+            rng.ahead({"a": 2}).uniform("a", 2),
         )
 
     compiled = torch.compile(draw, fullgraph=True, backend="aot_eager")

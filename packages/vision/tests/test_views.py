@@ -1,5 +1,7 @@
 """Every image operation against torchvision's v2 functionals, on the same parameters."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
+from ssl_core import rng as rng_module
 from ssl_core.ops import rows
 from ssl_core.ops.blur import GaussianBlur
 from ssl_core.ops.colour import (
@@ -21,6 +24,7 @@ from ssl_core.ops.colour import (
     adjust_saturation,
 )
 from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop
+from ssl_core.ops.pipeline import Augmentation
 from ssl_core.ops.pixels import (
     _batched,
     antialias_weights,
@@ -325,6 +329,19 @@ def test_probabilities_and_sigma() -> None:
         assert stats.binomtest(int(drawn.sum()), n, p).pvalue > 1e-3
     together = np.corrcoef(np.stack([np.asarray(d, float) for d in draws.values()]))
     assert np.abs(together - np.eye(4)).max() < 0.03
+
+
+def test_all_choices_of_a_view_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operations name every stream they ask for: two calls for all, and the same numbers."""
+    view = Augmentation(8, Normalise((0.5,), (0.5,)))
+    rng, sizes = Rng.at(0, 0, torch.arange(9)), torch.full((9, 2), 20)
+    mixed = mock.Mock(wraps=rng_module._mix)
+    monkeypatch.setattr(rng_module, "_mix", mixed)
+    params = view.sample(rng, sizes)
+    assert mixed.call_count == 2
+    assert torch.equal(params.boxes, view.crop.sample(rng, sizes))
+    assert torch.equal(params.jitter.factors, view.jitter.sample(rng).factors)
+    assert torch.equal(params.sigma, view.blur.sample(rng))
 
 
 @pytest.mark.parametrize(

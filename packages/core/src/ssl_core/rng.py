@@ -15,8 +15,8 @@ Asking twice for the same stream gives the same numbers: name every draw.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import NormalDist
 
@@ -89,6 +89,7 @@ class Rng:
     """One key per sample: `key` is int64 `[B]`. Every draw has `B` as its leading dimension."""
 
     key: Tensor
+    _drawn: Mapping[Label, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def at(cls, seed: int, step: int, ids: Tensor) -> Rng:
@@ -117,13 +118,33 @@ class Rng:
             if isinstance(label, Tensor):
                 key = _mix(_mix(label.to(torch.int64) + _GOLDEN) ^ key)
             else:
-                key = _mix(key ^ _signed(_mix_int(word(label) + _GOLDEN)))
+                key = _mix(key ^ _folded(label))
         return Rng(key)
 
+    def ahead(self, streams: Mapping[str, int]) -> Rng:
+        """The same keys with `streams`, so many numbers a sample under each name, drawn in one go.
+
+        Every draw from these keys gives the same numbers as before; those of `streams` are looked
+        up. A dozen small draws are a dozen times as many calls as one, and calls are what they
+        cost, most of all on a GPU.
+        """
+        # What is being traced has no use for a cache, and says so.
+        entries = _entries.__wrapped__ if torch.compiler.is_compiling() else _entries
+        folded, counters = entries(tuple(streams.items()), str(self.device))
+        bits = _mix(_mix(self.key[:, None] ^ folded) + counters)  # [B, all numbers]
+        parts = bits.split(list(streams.values()), dim=1)
+        return Rng(self.key, dict(zip(streams, parts, strict=True)))
+
     def bits(self, stream: Label, *shape: int) -> Tensor:
-        """64 random bits per entry, int64 `[B, *shape]`."""
-        count = math.prod(shape)
-        counter = torch.arange(1, count + 1, device=self.key.device)
+        """64 random bits per entry, int64 `[B, *shape]`; not to be written to."""
+        known, count = self._drawn.get(stream), math.prod(shape)
+        if known is None or known.shape[1] < count:
+            return self._fresh_bits(stream, *shape)
+        return known[:, :count].reshape(len(self), *shape)
+
+    def _fresh_bits(self, stream: Label, *shape: int) -> Tensor:
+        """`bits` in memory of their own."""
+        counter = torch.arange(1, math.prod(shape) + 1, device=self.key.device)
         key = self.fold(stream).key
         return _mix(key[:, None] + counter * _GOLDEN).reshape(len(self), *shape)
 
@@ -137,7 +158,9 @@ class Rng:
     ) -> Tensor:
         """Uniform on [low, high), `[B, *shape]`; 24 random bits, 53 for float64."""
         bits = 53 if dtype == torch.float64 else 24
-        unit = _shift_right(self.bits(stream, *shape), 64 - bits).to(dtype) * 2.0**-bits
+        unit = _shift_right(self.bits(stream, *shape), 64 - bits).to(dtype).mul_(2.0**-bits)
+        if isinstance(low, float) and isinstance(high, float) and (low, high) == (0.0, 1.0):
+            return unit
         return low + (high - low) * unit
 
     def uniform_at(self, stream: Label, rows: Tensor, places: Tensor, *shape: int) -> Tensor:
@@ -164,7 +187,7 @@ class Rng:
         `normal`.
         """
         count = math.prod(shape)
-        bits = self.bits(stream, (count + 1) // 2)
+        bits = self._fresh_bits(stream, (count + 1) // 2)
         radius = _shift_right(bits, 40).to(torch.float32).add_(1).mul_(2.0**-24)
         radius = radius.log_().mul_(-2).sqrt_()
         angle = bits.bitwise_and_(0xFF_FFFF).to(torch.float32).mul_(2.0**-23 * math.pi)
@@ -200,6 +223,19 @@ class Rng:
     def permutation(self, stream: Label, n: int) -> Tensor:
         """A permutation of 0..n-1 for each sample, int64 `[B, n]`."""
         return self.bits(stream, n).argsort(dim=1, stable=True)
+
+
+def _folded(label: Label) -> int:
+    """What a label adds to keys it is folded into, as a signed word."""
+    return _signed(_mix_int(word(label) + _GOLDEN))
+
+
+@lru_cache
+def _entries(streams: tuple[tuple[str, int], ...], device: str) -> tuple[Tensor, Tensor]:
+    """Of every number of these streams what its label and its counter add to a key, int64 `[N]`."""
+    folded = [_folded(label) for label, count in streams for _ in range(count)]
+    counters = [_signed(n * _GOLDEN) for _, count in streams for n in range(1, count + 1)]
+    return torch.tensor(folded, device=device), torch.tensor(counters, device=device)
 
 
 @lru_cache

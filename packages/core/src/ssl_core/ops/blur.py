@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,8 @@ class GaussianBlur:
     p: float = 0.5
     sigma: tuple[float, float] = (0.1, 2.0)
     kernel: int | None = None
+
+    STREAMS: ClassVar[Mapping[str, int]] = {"blur": 1, "blur sigma": 1}
 
     def __post_init__(self) -> None:
         check_probability("blur", self.p)

@@ -7,8 +7,10 @@ and contrast; saturation, hue and grey have no meaning there and are left out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -111,6 +113,12 @@ class ColourJitter:
     hue: float = 0.2
     p: float = 0.8
 
+    STREAMS: ClassVar[Mapping[str, int]] = {
+        **{f"jitter {op}": 1 for op in range(4)},
+        "jitter": 1,
+        "jitter order": 4,
+    }
+
     def __post_init__(self) -> None:
         check_probability("jitter", self.p)
         if min(self.brightness, self.contrast, self.saturation, self.hue) < 0 or self.hue > 0.5:
@@ -169,6 +177,8 @@ class Grey:
 
     p: float = 0.2
 
+    STREAMS: ClassVar[Mapping[str, int]] = {"grey": 1}
+
     def __post_init__(self) -> None:
         check_probability("grey", self.p)
 
@@ -192,6 +202,8 @@ class Solarise:
 
     p: float = 0.2
     threshold: float = 0.5
+
+    STREAMS: ClassVar[Mapping[str, int]] = {"solarise": 1}
 
     def __post_init__(self) -> None:
         check_probability("solarise", self.p)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,6 +31,13 @@ class RandomResizedCrop:
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    STREAMS: ClassVar[Mapping[str, int]] = {
+        "crop area": _TRIES,
+        "crop aspect": _TRIES,
+        "crop corner": 2,
+    }
+    """Numbers a sample that are drawn, by stream: `Rng.ahead` takes them together."""
 
     def __post_init__(self) -> None:
         for name in ("scale", "ratio"):
@@ -70,6 +79,8 @@ class HorizontalFlip:
     """Left-right mirror image with probability `p`."""
 
     p: float = 0.5
+
+    STREAMS: ClassVar[Mapping[str, int]] = {"flip": 1}
 
     def __post_init__(self) -> None:
         check_probability("flip", self.p)

@@ -24,6 +24,11 @@ from ssl_core.ops.pixels import Interpolation, Ragged, crop_resize, image_sizes
 from ssl_core.rng import Rng
 from ssl_core.views import View
 
+_STREAMS = {
+    name: count
+    for op in (RandomResizedCrop, HorizontalFlip, ColourJitter, Grey, GaussianBlur, Solarise)
+    for name, count in op.STREAMS.items()
+}
 _GROUP_NUMBERS = 300_000
 """Numbers of a group on the CPU, about 1.2 MB: one RGB image at 224, a hundred at 32."""
 
@@ -79,6 +84,7 @@ class Augmentation:
 
     def sample(self, rng: Rng, sizes: Tensor) -> ViewParams:
         """All random choices of this view, for images of `sizes` (`[B, 2]`)."""
+        rng = rng.ahead(_STREAMS)
         return ViewParams(
             boxes=self.crop.sample(rng, sizes),
             flip=self.flip.sample(rng),
