@@ -18,6 +18,7 @@ from __future__ import annotations
 import ssl_core.environment  # noqa: F401  isort: skip
 
 import argparse
+import os
 import statistics
 import time
 import warnings
@@ -68,6 +69,21 @@ def ours(data: Tensor, policy: str, **options: Any) -> Candidate:
     batch = Batch(data, ids, ids)
     steps = iter(range(1_000_000))
     return lambda: views(batch, Rng.at(0, next(steps), ids))
+
+
+def both_ways(make: Candidate, device: torch.device) -> dict[str, Candidate]:
+    """Ours; on a GPU by torch's calls and by Triton kernels."""
+    if device.type == "cpu":
+        return {"ours": make}
+
+    def asked(value: str) -> Candidate:
+        def run() -> Any:
+            os.environ["SSL_TRITON"] = value
+            return make()
+
+        return run
+
+    return {"ours": asked("1"), "ours by torch's calls": asked("0")}
 
 
 def colour_and_blur(kernel: int, *, blur: float) -> list[Any]:
@@ -144,7 +160,7 @@ def simclr(
     there = data.to(device)
     strength = {"cj_strength": 1.0, "gaussian_blur": blur, "input_size": size}
     return {
-        "ours": ours(there, "simclr", size=size, strength=1.0, blur=blur),
+        **both_ways(ours(there, "simclr", size=size, strength=1.0, blur=blur), device),
         "lightly": lightly(data, "SimCLRTransform", **strength),
         "Pillow (solo-learn's chain)": pillow(data, size, blur=blur),
         "torchvision v2, tensors": torchvision_tensors(there, size, blur=blur),
@@ -156,7 +172,7 @@ def dino(count: int, device: torch.device) -> dict[str, Candidate]:
     """Two views at 224 and eight at 96."""
     data = images(count, 256)
     return {
-        "ours": ours(data.to(device), "dino", size=224, local_size=96, local_views=8),
+        **both_ways(ours(data.to(device), "dino", size=224, local_size=96, local_views=8), device),
         "lightly": lightly(data, "DINOTransform", n_local_views=8),
     }
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from ssl_core.batch import Batch
-from ssl_core.compiling import compiled
 from ssl_core.ops.blur import GaussianBlur
 from ssl_core.ops.colour import ColourJitter, Grey, JitterParams, Normalise, Solarise
+from ssl_core.ops.fused import fused
 from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop
 from ssl_core.ops.pixels import Interpolation, Ragged, crop_resize, image_sizes
 from ssl_core.rng import Rng
@@ -129,8 +129,8 @@ class Augmentation:
 
     def colouring(self, params: ViewParams) -> Colouring:
         """Everything after crop and flip, for pixels of which each is a row of `params`."""
-        loops = compiled("ssl_core.ops.loops", params.flip.device)
-        return _Stages(self, params) if loops is None else loops.Chain(self, params)
+        kernels = fused(params.flip.device)
+        return Stages(self, params) if kernels is None else kernels.Chain(self, params)
 
     def views(self, batch: Batch, rngs: Sequence[Rng]) -> list[View]:
         """One view of the batch for each of `rngs`; drawn and made together, which is faster."""
@@ -159,7 +159,7 @@ class Colouring(Protocol):
         ...
 
 
-class _Stages:
+class Stages:
     """Operation by operation, each on all rows that want it next."""
 
     def __init__(self, augmentation: Augmentation, params: ViewParams) -> None:

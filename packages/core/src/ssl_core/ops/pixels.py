@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ssl_core.compiling import compiled
+from ssl_core.ops.fused import fused
 
 # The operators behind `F.interpolate(..., antialias=True)`: at small sizes its checks cost as much.
 _AA_KERNELS = {
@@ -53,12 +53,12 @@ def crop_resize(
     Raises `ValueError` on the CPU where a box leaves its image; elsewhere the device is not asked.
     """
     picked = range(len(boxes)) if rows is None else rows
-    loops = compiled("ssl_core.ops.loops", data[0].device)
-    if loops is not None and data[0].dtype in loops.STORED:
+    kernels = fused(data[0].device)
+    if kernels is not None and data[0].dtype in kernels.STORED:
         if out is None:
-            out = torch.empty(len(picked), data[0].shape[0], *size)
+            out = torch.empty(len(picked), data[0].shape[0], *size, device=data[0].device)
         turned = boxes.new_zeros(len(boxes), dtype=torch.bool) if flip is None else flip
-        loops.crop(data, boxes, turned, list(picked), value_range, interpolation, out)
+        kernels.crop(data, boxes, turned, list(picked), value_range, interpolation, out)
         return out
     if data[0].device.type == "cpu":
         pixels = _each(data, boxes, size, interpolation, flip, picked, out)
@@ -125,7 +125,7 @@ def _batched(
         boxes, flip = boxes[index], None if flip is None else flip[index]
         shown = [i % len(data) for i in picked]
         data = data[shown] if isinstance(data, Tensor) else [data[i] for i in shown]
-    pixels = _padded(data)  # [N, C, H, W]
+    pixels = padded(data)  # [N, C, H, W]
     rows = antialias_weights(boxes[:, 0], boxes[:, 2], size[0], pixels.shape[2], interpolation)
     columns = antialias_weights(boxes[:, 1], boxes[:, 3], size[1], pixels.shape[3], interpolation)
     if flip is not None:
@@ -138,7 +138,7 @@ def _batched(
     return x.round_().clamp_(0, 255) if pixels.dtype == torch.uint8 else x
 
 
-def _padded(data: Tensor | Ragged) -> Tensor:
+def padded(data: Tensor | Ragged) -> Tensor:
     """Images of unequal sizes in the top-left corners of one tensor; boxes never reach outside."""
     if isinstance(data, Tensor):
         return data
