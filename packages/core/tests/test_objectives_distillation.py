@@ -108,5 +108,8 @@ def test_wrong_arguments_are_named():
         dino([z], [z])
     with pytest.raises(ValueError, match="teacher views"):
         dino([z, z], [])
+    for temperatures in ({"student_temperature": 0.0}, {"teacher_temperature": -0.1}):
+        with pytest.raises(ValueError, match="temperatures must be positive"):
+            dino([z, z], [z], **temperatures)
     with pytest.raises(ValueError, match="momentum"):
         Centering(3, momentum=1.5)

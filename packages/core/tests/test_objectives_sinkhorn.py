@@ -42,6 +42,12 @@ def test_sinkhorn_balances():
     torch.testing.assert_close(shifted, sinkhorn(scores))
 
 
+def test_impossible_settings_are_named():
+    for settings in ({"iterations": 0}, {"temperature": 0.0}, {"temperature": -1.0}):
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            sinkhorn(torch.zeros(2, 3), **settings)
+
+
 # --- compiled loops -------------------------------------------------------------------------------
 
 

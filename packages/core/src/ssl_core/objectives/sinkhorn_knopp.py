@@ -27,6 +27,8 @@ def sinkhorn(
     """
     if iterations < 1:
         raise ValueError(f"sinkhorn: iterations must be at least 1, got {iterations}")
+    if temperature <= 0:
+        raise ValueError(f"sinkhorn: temperature must be positive, got {temperature}")
     out = torch.empty_like(logits) if out is None else out
     passes = _passes(logits, out)
     rows, prototypes = logits.shape

@@ -67,6 +67,11 @@ def pair_cross_entropy(
     one pass a view, not one a pair. Rows go through in blocks and the gradient is formed on the
     way; neither targets nor log-probabilities are kept. Not twice differentiable.
     """
+    if temperature <= 0 or targets.temperature <= 0:
+        raise ValueError(
+            f"cross-entropy to a teacher: temperatures must be positive, got {temperature} of the "
+            f"student and {targets.temperature} of the teacher"
+        )
     views = [*teacher, *student]
     tables: list[Tensor] = []
     layout: list[int] = []  # which table multiplies a view, -1 for logits as they are
