@@ -11,7 +11,7 @@ from ssl_core.compiling import compiled
 
 
 def fused(device: torch.device) -> ModuleType | None:
-    """A module with `crop`, `STORED` and `Chain`, or None where torch's calls make the views.
+    """A module with `crop` and `Chain`, or None where torch's calls make the views.
 
     On the CPU compiled loops (`ops.loops`, with numba), on CUDA Triton kernels (`ops.kernels`),
     which `SSL_TRITON=1` asks for, since no GPU has timed them yet.

@@ -22,6 +22,9 @@ _AA_KERNELS = {
     "bilinear": torch.ops.aten._upsample_bilinear2d_aa,
     "bicubic": torch.ops.aten._upsample_bicubic2d_aa,
 }
+SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}
+"""Half the width of a kernel, in pixels of the larger."""
+_FUSED = (torch.uint8, torch.uint16, torch.int16, torch.float32)  # pixels that `fused` takes
 Ragged = list[Tensor]
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -54,7 +57,7 @@ def crop_resize(
     """
     picked = range(len(boxes)) if rows is None else rows
     kernels = fused(data[0].device)
-    if kernels is not None and data[0].dtype in kernels.STORED:
+    if kernels is not None and data[0].dtype in _FUSED:
         if out is None:
             out = torch.empty(len(picked), data[0].shape[0], *size, device=data[0].device)
         turned = boxes.new_zeros(len(boxes), dtype=torch.bool) if flip is None else flip

@@ -1,6 +1,6 @@
 """Crop and colour chain of views as Triton kernels. See `ssl_core.ops.fused`."""
 
 from ssl_core.ops.kernels.colour import Chain
-from ssl_core.ops.kernels.resize import STORED, crop
+from ssl_core.ops.kernels.resize import crop
 
-__all__ = ["STORED", "Chain", "crop"]
+__all__ = ["Chain", "crop"]

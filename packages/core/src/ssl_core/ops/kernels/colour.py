@@ -3,7 +3,7 @@
 The same operations on the same parameters as in `ssl_core.ops.colour` and `ssl_core.ops.blur`,
 where their formulas are explained; results differ by rounding alone. One kernel takes the mean of
 images that change their contrast, one does everything up to the blur (and beyond, where there is
-none), two blur. Nothing waits for the host.
+none), two blur. For RGB nothing waits for the host.
 """
 
 from __future__ import annotations

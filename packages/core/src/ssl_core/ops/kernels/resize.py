@@ -15,9 +15,7 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
-"""Types of pixels that `crop` takes."""
-_SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}  # half the width of a kernel, in pixels of the larger
+from ssl_core.ops.pixels import SUPPORT, padded
 
 
 def crop(
@@ -33,8 +31,6 @@ def crop(
 
     The device is not asked whether a box leaves its image; where one does, the edge is repeated.
     """
-    from ssl_core.ops.pixels import padded
-
     images = padded(data)
     if rows != list(range(len(boxes))):
         index = torch.tensor(rows, device=boxes.device)
@@ -43,7 +39,7 @@ def crop(
     else:
         shown = torch.arange(len(rows), device=boxes.device) % len(images)
     count, channels, height, width = out.shape
-    half = _SUPPORT[interpolation]
+    half = SUPPORT[interpolation]
     whole = images.dtype == torch.uint8
     down = _taps(boxes[:, 2], height, images.shape[2], half, whole)
     across = _taps(boxes[:, 3], width, images.shape[3], half, whole)

@@ -15,12 +15,9 @@ from numba.extending import overload
 from torch import Tensor
 
 from ssl_core.compiling import kept
-from ssl_core.ops.pixels import outside
+from ssl_core.ops.pixels import SUPPORT, outside
 
 _f = np.float32
-STORED = (torch.uint8, torch.uint16, torch.int16, torch.float32)
-"""Types of pixels that `crop` takes."""
-_SUPPORT = {"bilinear": 1.0, "bicubic": 2.0}  # half the width of a kernel, in pixels of the larger
 
 
 def crop(
@@ -39,7 +36,7 @@ def crop(
     edges, turned, made = boxes.numpy(), flip.numpy(), out.numpy()
     index = np.array(rows, np.int64)
     low, high = value_range
-    how = (_SUPPORT[interpolation], _f(low), _f(1 / (high - low)))
+    how = (SUPPORT[interpolation], _f(low), _f(1 / (high - low)))
     # Images of one size go in one call, others one by one.
     if isinstance(data, Tensor):
         runs = [(data, slice(None))]
