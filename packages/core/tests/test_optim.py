@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -205,13 +206,49 @@ def run_lars(case: str, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor]]
 
 @pytest.mark.parametrize("case", LARS_CASES)
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-10), (torch.float32, 2e-6)])
-@pytest.mark.parametrize("fused", [True, False])
-def test_lars_equals_released_codes(case, dtype, rtol, fused, monkeypatch):
-    """All three ways through: scaled in the kernel, scaled before it, and without it."""
-    if not fused:
+@pytest.mark.parametrize("way", ["loops", "kernel", "neither"])
+def test_lars_equals_released_codes(case, dtype, rtol, way, monkeypatch):
+    """All ways through: compiled, scaled in torch's kernel, scaled before it, and without it."""
+    if way == "loops":
+        loops = pytest.importorskip("ssl_core.engine.lars_loops")
+        updates = mock.Mock(wraps=loops.sgd_)
+        monkeypatch.setattr(loops, "sgd_", updates)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1 if way == "loops" else 2)
+    if way == "neither":
         monkeypatch.setattr(lars_module, "_FUSED_DEVICES", ())
     for got, want in zip(*run_lars(case, dtype), strict=True):
         assert (got.double() - want).abs().max() <= rtol * want.abs().max()
+    if way == "loops":
+        assert updates.called == (dtype == torch.float32)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_compiled_lars_equals_torchs_kernel(momentum, nesterov, monkeypatch):
+    """Any shape and order in memory, many sums of squares long, and a step that is skipped."""
+    pytest.importorskip("numba")
+    shapes = [(40_000,), (24, 16, 3, 3), (24, 16, 1, 1), (3, 2, 2, 2, 2)]
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in shapes]
+    start[1] = start[1].contiguous(memory_format=torch.channels_last)
+    start.append(start[1].transpose(0, 1))  # no order that loops know
+    grads = [[torch.randn_like(p) for p in start] for _ in range(3)]
+    grads[1][0][7] = torch.nan
+
+    def run(threads: int) -> list[Tensor]:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+        params = [nn.Parameter(p.clone()) for p in start]
+        settings = {"momentum": momentum, "nesterov": nesterov and momentum > 0}
+        optimizer = LARS(params, lr=0.3, weight_decay=0.1, **settings)
+        for step in grads:
+            for p, g in zip(params, step, strict=True):
+                p.grad = g.clone()
+            optimizer.found_inf = torch.tensor(float(step is grads[1]))
+            optimizer.step()
+        return [p.detach() for p in params]
+
+    for got, want in zip(run(1), run(2), strict=True):
+        torch.testing.assert_close(got, want, rtol=2e-6, atol=2e-6)
 
 
 def test_lars_takes_ratio_one_where_a_norm_is_zero():

@@ -8,7 +8,7 @@ their source or in the user's cache folder. They hold no lock of the interpreter
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,6 +17,8 @@ from typing import Any
 from warnings import warn
 
 import torch
+from torch import Tensor
+from torch.nn import Parameter
 
 
 def compiled(module: str, device: torch.device) -> ModuleType | None:
@@ -26,6 +28,18 @@ def compiled(module: str, device: torch.device) -> ModuleType | None:
     """
     asked = device.type == "cpu" and os.environ.get("SSL_COMPILED") != "0"
     return _module(module) if asked else None
+
+
+def one_thread(module: str, tensors: Sequence[Tensor]) -> ModuleType | None:
+    """The same, of loops that replace calls which torch would share among its threads.
+
+    They take float32 tensors only, and none that have no memory: fake ones, by which runs are
+    planned, and what is being traced.
+    """
+    if torch.get_num_threads() > 1 or torch.compiler.is_compiling():
+        return None
+    plain = all(type(x) in (Tensor, Parameter) and x.dtype == torch.float32 for x in tensors)
+    return compiled(module, tensors[0].device) if plain else None
 
 
 @cache

@@ -13,11 +13,14 @@ norm zero, or with gradient zero, takes ratio 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import ModuleType
 from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from ssl_core.compiling import one_thread
 
 Form = Literal["norm_of_sum", "sum_of_norms"]
 
@@ -94,19 +97,38 @@ class LARS(Optimizer):
         elif _kernel_divides(params):
             # One by one, while a tensor is in the cache; the kernel decays and scales on its way.
             for i, (p, g) in enumerate(zip(params, grads, strict=True)):
-                ratio = _ratio(group, p, g)
-                self._sgd(
-                    group,
-                    [p],
-                    [g],
-                    buffers[i : i + 1],
-                    weight_decay=ratio * group["weight_decay"],
-                    grad_scale=torch.tensor(1 / ratio),
-                )
+                self._step_tensor(group, p, g, buffers[i : i + 1])
         else:
             ratios = _decay_and_ratios(group, params, grads)
             torch._foreach_mul_(grads, list(ratios.unbind()))
             self._sgd(group, params, grads, buffers, weight_decay=0.0)
+
+    def _step_tensor(
+        self, group: dict[str, Any], p: Tensor, g: Tensor, buffers: list[Tensor]
+    ) -> None:
+        """One float32 tensor on the CPU; `buffers` holds its momentum, or nothing."""
+        loops = _loops(p, g, *buffers)
+        ratio = _ratio(group, p, g, loops)
+        if loops is None:
+            self._sgd(
+                group,
+                [p],
+                [g],
+                buffers,
+                weight_decay=ratio * group["weight_decay"],
+                grad_scale=torch.tensor(1 / ratio),
+            )
+        elif self.found_inf is None or not self.found_inf:
+            loops.sgd_(
+                p,
+                g,
+                buffers[0] if buffers else None,
+                lr=float(group["lr"]),
+                momentum=group["momentum"],
+                nesterov=group["nesterov"],
+                ratio=ratio,
+                decay=group["weight_decay"],
+            )
 
     def _sgd(
         self,
@@ -154,6 +176,16 @@ def _kernel_divides(params: list[Tensor]) -> bool:
     )
 
 
+def _loops(*tensors: Tensor) -> ModuleType | None:
+    """Compiled loops, where one thread does the work and the tensors lie alike in memory."""
+    formats = [torch.contiguous_format]
+    if tensors[0].ndim == 4:
+        formats.append(torch.channels_last)
+    if any(all(x.is_contiguous(memory_format=f) for x in tensors) for f in formats):
+        return one_thread("ssl_core.engine.lars_loops", tensors)
+    return None
+
+
 def _dense_gradient(p: Tensor) -> Tensor:
     assert p.grad is not None, "parameters without a gradient were left out"
     if p.grad.is_sparse:
@@ -161,25 +193,32 @@ def _dense_gradient(p: Tensor) -> Tensor:
     return p.grad
 
 
-def _ratio(group: dict[str, Any], p: Tensor, g: Tensor) -> float:
+def _ratio(group: dict[str, Any], p: Tensor, g: Tensor, loops: ModuleType | None) -> float:
     """One tensor's trust ratio, without forming g + wd p: |g|^2 + 2 wd g.p + wd^2 |p|^2."""
-    decay = group["weight_decay"]
-    flat_p, flat_g = _flat(p, g)
-    size, steep = float(flat_p.dot(flat_p)) ** 0.5, float(flat_g.dot(flat_g)) ** 0.5
+    pp, gg, gp = _products(group, p, g) if loops is None else loops.products(p, g)
+    decay, size, steep = group["weight_decay"], pp**0.5, gg**0.5
     if group["form"] == "sum_of_norms":
         below = steep + decay * size + group["eps"]
     elif decay:
-        apart = steep**2 + (decay * size) ** 2
-        squared = apart + 2 * decay * float(flat_g.dot(flat_p))
+        apart = gg + decay**2 * pp
+        squared = apart + 2 * decay * gp
         # Where the two nearly cancel the sum of squares has lost its digits.
         exact = squared < 1e-3 * apart
-        below = float((flat_g + decay * flat_p).norm()) if exact else squared**0.5
+        below = float((g + decay * p).norm()) if exact else squared**0.5
     else:
         below = steep
     if not (size > 0 and below > 0):
         return 1.0
     ratio: float = group["trust"] * size / below
     return min(ratio / group["lr"], 1.0) if group["clip"] else ratio
+
+
+def _products(group: dict[str, Any], p: Tensor, g: Tensor) -> tuple[float, float, float]:
+    """p.p, g.g and, where the ratio needs it, g.p."""
+    flat_p, flat_g = _flat(p, g)
+    crossed = group["weight_decay"] and group["form"] == "norm_of_sum"
+    gp = float(flat_g.dot(flat_p)) if crossed else 0.0
+    return float(flat_p.dot(flat_p)), float(flat_g.dot(flat_g)), gp
 
 
 def _flat(p: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from ssl_core.compiling import compiled
+from ssl_core.compiling import one_thread
 from ssl_core.distributed import all_sum, world_size
 from ssl_core.objectives import sinkhorn_passes
 from ssl_core.objectives.precision import LOG2_E, full_precision
@@ -50,13 +50,8 @@ def sinkhorn(
 
 def _passes(logits: Tensor, out: Tensor) -> ModuleType:
     """Compiled loops, where one thread does the work and memory lies as they read it."""
-    readable = all(
-        type(x) is Tensor and x.dtype == torch.float32 and x.is_contiguous() for x in (logits, out)
-    )
-    # Not fake tensors, by which runs are planned, nor what is being traced: they have no memory.
-    loops = None
-    if readable and torch.get_num_threads() == 1 and not torch.compiler.is_compiling():
-        loops = compiled("ssl_core.objectives.sinkhorn_loops", logits.device)
+    rows = logits.is_contiguous() and out.is_contiguous()
+    loops = one_thread("ssl_core.objectives.sinkhorn_loops", (logits, out)) if rows else None
     return loops or sinkhorn_passes
 
 
