@@ -5,6 +5,7 @@
     uv run --group peers python tools/bench/learning.py --data letters --methods moco nnclr
     uv pip install stable-pretraining                                   # a peer in no group
     .venv/bin/python tools/bench/learning.py --peers lightly stable-pretraining
+    .venv/bin/python tools/bench/learning.py --methods mae --set train.precision=bf16   # all
 
 In one race every candidate trains the same encoder from the same initial weights on the same images
 for the same number of steps, batches and rates, a stretch at a time in turn, so that neighbours on

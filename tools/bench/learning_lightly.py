@@ -11,10 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import lightly_crops as crops
 import lightly_masked as masked
 import lightly_pairs as pairs
+import torch
 from learning_parts import Setup, loader, paced
 from lightly.models import utils
 from lightly_base import Model
 from torch import Tensor, nn
+
+from ssl_core.engine.precision import autocast
 
 
 class LightlyRun:
@@ -39,7 +42,9 @@ class LightlyRun:
         self.model.train()
         for _ in range(steps):
             share = self.step / self.setup.recipe.train.steps
-            loss = self.model.loss(next(self._batches), share)
+            batch = next(self._batches)
+            with autocast(torch.device("cpu"), self.setup.recipe.train.precision):
+                loss = self.model.loss(batch, share)
             loss.backward()
             self.model.after_backward(share)
             self.optimizer.step()

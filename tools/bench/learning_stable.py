@@ -39,6 +39,7 @@ class StableRun:
         self.turns = Turns()
         trainer = pl.Trainer(
             accelerator="cpu",
+            precision="bf16-mixed" if train.precision == "bf16" else "32-true",
             max_steps=train.steps,
             max_epochs=math.ceil(train.steps / len(batches)),
             callbacks=[TeacherStudentCallback(), self.turns],

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssl_core.networks.attention import attention
 from ssl_core.networks.dropout import DropPath, KeyedDropout
 
 
@@ -32,9 +33,7 @@ class Attention(nn.Module):
         rows, count, dim = x.shape
         qkv = self.qkv(x).view(rows, count, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, D / heads]
-        if bias is not None and bias.dtype is not torch.bool:
-            bias = bias.to(q.dtype)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        out = attention(q, k, v, bias)
         return self.proj(out.transpose(1, 2).reshape(rows, count, dim))  # type: ignore[no-any-return]
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ssl_core.encoder import Features
 from ssl_core.errors import UserError
+from ssl_core.networks.attention import attention
 from ssl_core.networks.dropout import DropPath
 from ssl_core.networks.transformer import Mlp
 from ssl_medical.encoders.resnet_nano import CONV, pooled
@@ -51,7 +52,7 @@ class StripeAttention(nn.Module):
             bars = _bars(own.flatten(-2), window).unflatten(-1, (3, -1))  # [R, *window, 3, d]
             each = bars.flatten(1, -3).unflatten(-1, (self.heads // self.axes, -1))
             q, k, v = each.permute(2, 0, 3, 1, 4)  # [R, heads, places, d / heads]
-            out = F.scaled_dot_product_attention(q, k, v)
+            out = attention(q, k, v)
             values = bars[..., 2, :]
             out = out.transpose(1, 2).reshape(values.shape)
             if len(self.lepe):

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_core.encoder import Features, Tokens
 from ssl_core.methods.base import Loss, Method, Step
 from ssl_core.methods.masked import token_widths
+from ssl_core.networks.attention import attention
 from ssl_core.networks.decoders import TransformerDecoder
 from ssl_core.networks.dropout import dropout_keys
 from ssl_core.networks.heads import Norm, PrototypeHead
@@ -64,7 +64,7 @@ class Align(nn.Module):
         """`[B, N, D]` and `[B, M, D]` to `[B, N, D]`."""
         q = self.query(asking).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k, v = self.keys(asked).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        found = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        found = attention(q, k, v).transpose(1, 2).flatten(2)
         x = self.norm1(asking + self.proj(found))
         return self.norm2(x + self.mlp(x))  # type: ignore[no-any-return]
 
