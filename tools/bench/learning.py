@@ -48,6 +48,7 @@ from race_data import SETS, write
 from torch import nn
 
 import ssl_vision
+from ssl_core.compiling import compiled
 from ssl_core.data import Loader, Stream
 from ssl_core.engine.fit import fit
 from ssl_core.evaluation.knn import knn_accuracy
@@ -58,6 +59,9 @@ from ssl_core.recipe import Recipe
 from ssl_core.runs.parts import build_parts, embedded_data, fitted_reader, split_data
 from ssl_core.runs.pretraining import make_evaluator
 from ssl_vision import VISION
+
+# Peers' libraries are loaded before their clocks start: so is numba, which ours loads with views.
+compiled("ssl_core.ops.loops", torch.device("cpu"))
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "learning" / "peers.jsonl"

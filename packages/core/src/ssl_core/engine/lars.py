@@ -35,7 +35,7 @@ class LARS(Optimizer):
     `eps` as above.
 
     When `found_inf` is set on the optimiser (0-dim float32 tensor, 1 means skip) the step changes
-    nothing where it is 1, without asking the device. Gradients are overwritten by a step.
+    nothing where it is 1, without asking the device. Gradients may be overwritten by a step.
     """
 
     found_inf: Tensor | None = None
