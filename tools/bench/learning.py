@@ -5,16 +5,17 @@
     uv run --group peers python tools/bench/learning.py --data letters --methods moco nnclr
     uv pip install stable-pretraining                                   # a peer in no group
     .venv/bin/python tools/bench/learning.py --peers lightly stable-pretraining
-    .venv/bin/python tools/bench/learning.py --methods mae --set train.precision=bf16   # all
+    .venv/bin/python tools/bench/learning.py --methods mae --set train.precision=bf16
 
 In one race every candidate trains the same encoder from the same initial weights on the same images
 for the same number of steps, batches and rates, a stretch at a time in turn, so that neighbours on
 the machine weigh on none of them. Peers are used as their own examples use them: their transforms
 on Pillow images in a DataLoader, their heads and losses, torch.optim (stable-pretraining in
 Lightning's trainer); strengths of views, widths of heads and temperatures are those of our recipe.
-Ours is the shipped recipe in the engine that `pretrain` runs, logs and checkpoints included. After
-every stretch each encoder is judged by k-NN and a linear probe on held-out images; judging is not
-counted. Both wall and CPU time are kept; on a machine with other work `--clock cpu` is the steadier
+Ours is the shipped recipe in the engine that `pretrain` runs, logs and checkpoints included. The
+recipe's `train.precision` holds for all of them. After every stretch each encoder is judged by k-NN
+and a linear probe on held-out images; judging is not counted. Both
+wall and CPU time are kept; on a machine with other work `--clock cpu` is the steadier
 (with `--workers 0`, where all of it is this process's).
 
 Data: scikit-learn's scanned digits and printed letters (`race_data.py`), on neither of which a

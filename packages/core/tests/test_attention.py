@@ -29,7 +29,7 @@ def with_gradients(way: object, inputs: list[Tensor], **options: object) -> list
 
 @pytest.mark.parametrize("count", [17, 385])
 @pytest.mark.parametrize("kind", ["none", "added", "bool"])
-def test_half_precision_equals_float32(count: int, kind: str) -> None:
+def test_bfloat16_equals_float32(count: int, kind: str) -> None:
     """With and without a bias, short and long, and in float32 where torch is slow, in autocast."""
     inputs = packed(2, 2, count, 8, dtype=torch.bfloat16)
     bias = None if kind == "none" else torch.randn(2, 1, 1, count)

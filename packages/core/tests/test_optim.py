@@ -226,7 +226,9 @@ def test_lars_equals_released_codes(case, dtype, rtol, way, monkeypatch):
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_compiled_lars_equals_torchs_kernel(momentum, nesterov, monkeypatch):
     """Any shape and order in memory, many sums of squares long, and a step that is skipped."""
-    pytest.importorskip("numba")
+    loops = pytest.importorskip("ssl_core.engine.lars_loops")
+    updates = mock.Mock(wraps=loops.sgd_)
+    monkeypatch.setattr(loops, "sgd_", updates)
     shapes = [(40_000,), (24, 16, 3, 3), (24, 16, 1, 1), (3, 2, 2, 2, 2)]
     generator = torch.Generator().manual_seed(0)
     start = [torch.randn(shape, generator=generator) for shape in shapes]
@@ -247,7 +249,9 @@ def test_compiled_lars_equals_torchs_kernel(momentum, nesterov, monkeypatch):
             optimizer.step()
         return [p.detach() for p in params]
 
-    for got, want in zip(run(1), run(2), strict=True):
+    compiled = run(1)
+    assert updates.call_count == 2 * len(shapes)  # the steps not skipped
+    for got, want in zip(compiled, run(2), strict=True):
         torch.testing.assert_close(got, want, rtol=2e-6, atol=2e-6)
 
 

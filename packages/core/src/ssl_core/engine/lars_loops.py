@@ -1,6 +1,7 @@
 """LARS for one tensor as compiled loops: its products in one pass, its update in another.
 
-Needs numba. A pass costs what reading the memory costs, and torch's calls take five.
+Needs numba. Reading memory is what it costs, and torch's calls pass over it four times: three
+products and the update.
 """
 
 from __future__ import annotations

@@ -15,19 +15,19 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
     others, to `[B, heads, N, d]`.
 
     `bias` broadcasts to `[B, heads, N, M]`; a bool one says who may be attended to. This is torch's
-    fused operator, but for numbers of half precision on a CPU: there it packs every head's matrices
-    anew, which for short rows costs several times their products (`tools/bench/attention.py`).
+    fused operator, but in bfloat16 on a CPU: for short rows that takes several times as long as
+    separate products, or, under a bias, as itself in float32 (`tools/bench/attention.py`).
     """
     if bias is not None and bias.dtype is not torch.bool:
         bias = bias.to(q.dtype)
-    slow = q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16)
+    slow = q.device.type == "cpu" and q.dtype == torch.bfloat16
     # What is exported keeps one form for sequences of any length.
     if not slow or torch.compiler.is_compiling() or k.shape[-2] > _SHORT:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
     if bias is None:
         return _by_products(q, k, v)
     mask = bias if bias.dtype is torch.bool else bias.float()
-    with torch.autocast("cpu", enabled=False):  # which would have it in half precision again
+    with torch.autocast("cpu", enabled=False):  # which would have it in bfloat16 again
         out = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=mask)
     return out.to(q.dtype)
 
