@@ -104,6 +104,65 @@ def test_teacher_follows_networks_that_were_moved_or_replaced():
         assert torch.equal(method.teacher.encoder.weight, method.encoder.weight)
 
 
+def channels_last(x):
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (torch.randn(3, 5), torch.randn(3, 5)),
+        (torch.randn(2, 3, 4, 4).double(), torch.randn(2, 3, 4, 4).double()),
+        (channels_last(torch.randn(2, 3, 4, 4)), channels_last(torch.randn(2, 3, 4, 4))),
+        (torch.randn(2, 3, 4, 4), channels_last(torch.randn(2, 3, 4, 4))),  # unlike strides
+        (torch.randn(3, 5), torch.randn(5, 3).T),
+        (torch.randn(6, 5)[::2], torch.randn(6, 5)[::2]),  # gaps between rows
+        (torch.randn(3, 5), torch.randn(3, 1).expand(3, 5)),
+        (torch.randn(()), torch.randn(())),
+    ],
+)
+@pytest.mark.parametrize("momentum", [0.996, 0.5, 0.3])
+def test_teacher_moves_by_any_layout(old, new, momentum):
+    """What lies alike goes through one fused pass, the rest through `lerp`: the same numbers."""
+    old, kept = copy.deepcopy(old), new.clone()  # a clone would close the gaps
+    expected = momentum * old.double() + (1 - momentum) * new.double()
+    beside = [torch.zeros(2, dtype=old.dtype), torch.ones(2, dtype=old.dtype)]
+    ema_update([old, beside[0]], [new, beside[1]], momentum, torch.tensor(False))
+    assert not beside[0].any()
+    ema_update([old, beside[0]], [new, beside[1]], momentum, torch.tensor(True))
+    torch.testing.assert_close(old.double(), expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(beside[0], torch.full_like(beside[0], 1 - momentum))
+    assert torch.equal(new, kept)
+
+
+def test_teacher_update_is_one_pass_that_autograd_does_not_see(monkeypatch):
+    method = nn.Module()
+    method.encoder = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(3, 3))
+    teacher = Teacher(encoder=method.encoder)
+    monkeypatch.setattr(torch, "_foreach_lerp_", None)  # the other way would fail
+    before = copy.deepcopy(method.encoder.state_dict())
+    with torch.no_grad():
+        method.encoder[1].weight += 1
+    teacher.update(method, 0.75, torch.tensor(True))
+    moved = teacher.encoder[1].weight - before["1.weight"]
+    torch.testing.assert_close(moved, torch.full((3, 3), 0.25))
+    assert torch.equal(teacher.encoder[0].weight, before["0.weight"])
+    assert all(p.is_leaf and p.requires_grad for p in method.encoder.parameters())
+
+
+def test_teacher_looks_again_where_the_student_was_laid_out_anew():
+    method = nn.Module()
+    method.encoder = nn.Conv2d(3, 4, 3)
+    teacher = Teacher(encoder=method.encoder)
+    teacher.update(method, 0.75, torch.tensor(True))
+    method.encoder.to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        method.encoder.weight += torch.randn(4, 3, 3, 3)
+    expected = 0.75 * teacher.encoder.weight + 0.25 * method.encoder.weight
+    teacher.update(method, 0.75, torch.tensor(True))
+    torch.testing.assert_close(teacher.encoder.weight, expected)
+
+
 def test_cross_replica_batchnorm_alone_is_batchnorm():
     plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     weight = plain[1].weight

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+_FUSED_DEVICES = ("cpu", "cuda")
+_PLAIN = {Tensor, nn.Parameter}
 
-@torch.no_grad()
+
 def ema_update(
     teacher: Iterable[Tensor], student: Iterable[Tensor], momentum: float, finite: Tensor
 ) -> None:
@@ -18,19 +20,85 @@ def ema_update(
 
     `finite` is a 0-dim bool tensor; on an accelerator it is never read by the host.
     """
-    old = teacher if isinstance(teacher, list) else list(teacher)
-    new = student if isinstance(student, list) else list(student)
+    old, new = list(teacher), list(student)
+    _move(old, new, momentum, finite, one_pass=_lie_alike(old, new))
+
+
+@torch.no_grad()
+def _move(
+    old: list[Tensor], new: list[Tensor], momentum: float, finite: Tensor, *, one_pass: bool
+) -> None:
+    """`one_pass` says that the pairs lie alike (`_lie_alike`)."""
     if not old:
         return
-    if finite.device.type == "cpu":
+    if one_pass and momentum > 0.5:
+        # A step of plain SGD down the gradient t - s, "weight decay" 1 less the "gradient" s. Its
+        # kernel reads both and writes one, without memory of its own, and skips on the device.
+        torch._fused_sgd_(
+            old,
+            new,
+            [],
+            weight_decay=1.0,
+            momentum=0.0,
+            lr=1 - momentum,
+            dampening=0.0,
+            nesterov=False,
+            maximize=True,
+            is_first_step=False,
+            found_inf=(~finite).to(torch.float32),
+        )
+    elif finite.device.type == "cpu":
         if bool(finite):
-            torch._foreach_lerp_(old, new, 1 - momentum)
-        return
-    # A skipped step leaves the student as it was, so the change is finite and 0 times it is 0.
-    change = torch._foreach_sub(new, old)
-    weight = finite.to(old[0].dtype) * (1 - momentum)
-    torch._foreach_mul_(change, weight)
-    torch._foreach_add_(old, change)
+            torch._foreach_lerp_(old, new, 1 - momentum)  # at momentum 0 an exact copy
+    else:
+        # A skipped step leaves the student as it was, so the change is finite and 0 times it is 0.
+        change = torch._foreach_sub(new, old)
+        weight = finite.to(old[0].dtype) * (1 - momentum)
+        torch._foreach_mul_(change, weight)
+        torch._foreach_add_(old, change)
+
+
+def _lie_alike(old: list[Tensor], new: list[Tensor]) -> bool:
+    """Whether all are plain tensors of one kind, each pair in one order of memory without gaps.
+
+    The fused kernel walks memory by that order and asks nothing.
+    """
+    both = old + new
+    return (
+        len(old) == len(new)
+        and _PLAIN.issuperset(map(type, both))
+        and len({(x.dtype, x.device) for x in both}) == 1
+        and both[0].is_floating_point()
+        and both[0].device.type in _FUSED_DEVICES
+        and all(
+            t.shape == s.shape and t.stride() == s.stride() and _without_gaps(t)
+            for t, s in zip(old, new, strict=True)
+        )
+    )
+
+
+def _without_gaps(x: Tensor) -> bool:
+    """Whether some order of its dimensions is the order of memory (true of channels last)."""
+    return x.permute(sorted(range(x.ndim), key=x.stride, reverse=True)).is_contiguous()
+
+
+class _Pairs:
+    """A teacher's and its student's parameters, and how they lie in memory."""
+
+    def __init__(self, teacher: nn.Module, student: nn.Module) -> None:
+        self.student = student
+        self.old: list[Tensor] = list(teacher.parameters())
+        self.new: list[Tensor] = list(student.parameters())
+        self.one_pass = _lie_alike(self.old, self.new)
+        self.addresses = self._addresses()
+
+    def still(self, student: nn.Module) -> bool:
+        """Whether this student has these parameters, where they were when last looked at."""
+        return self.student is student and self.addresses == self._addresses()
+
+    def _addresses(self) -> list[int]:
+        """Nothing where the layout does not matter: some tensors have no address to ask for."""
+        return list(map(Tensor.data_ptr, self.new)) if self.one_pass else []
 
 
 class Teacher(nn.Module):
@@ -49,7 +117,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.names = tuple(networks)
         # Walking hundreds of modules costs as much as the update itself.
-        self._pairs: dict[str, tuple[nn.Module, list[Tensor], list[Tensor]]] = {}
+        self._pairs: dict[str, _Pairs] = {}
         for name, network in networks.items():
             self.add_module(name, copy.deepcopy(network).requires_grad_(False))
 
@@ -61,11 +129,10 @@ class Teacher(nn.Module):
         """Moves every network towards the attribute of the same name of `method`."""
         for name in self.names:
             teacher, student = getattr(self, name), getattr(method, name)
-            known = self._pairs.get(name)
-            if known is None or known[0] is not student:
-                known = student, list(teacher.parameters()), list(student.parameters())
-                self._pairs[name] = known
-            ema_update(known[1], known[2], momentum, finite)
+            pairs = self._pairs.get(name)
+            if pairs is None or not pairs.still(student):
+                pairs = self._pairs[name] = _Pairs(teacher, student)
+            _move(pairs.old, pairs.new, momentum, finite, one_pass=pairs.one_pass)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Teacher:
         """Forgets the listed parameters: moving a network may replace them."""
