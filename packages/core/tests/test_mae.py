@@ -48,7 +48,9 @@ def released(golden: dict[str, Tensor]) -> MAE:
         positions="sincos",
     )
     method = MAE(encoder, OneView())
-    method.decoder = TransformerDecoder(16, 48, dim=8, depth=1, heads=2, mlp_ratio=2)
+    method.decoder = TransformerDecoder(
+        16, 48, dim=8, depth=1, heads=2, mlp_ratio=2, hidden_only=True
+    )
     method.double()
     weights = {name[2:]: value for name, value in golden.items() if name.startswith("w.")}
     assert load_weights(encoder, weights, minimum=1.0).missing == []
@@ -77,13 +79,15 @@ def test_forward_and_gradients_equal_the_released_code(
     assert torch.equal(prediction.mask.hidden, golden["mask"].bool())
     assert prediction.mask.ids_keep is not None
     assert torch.equal(prediction.mask.ids_keep, golden["ids_keep"])
-    torch.testing.assert_close(prediction.target, golden["target_norm"])
-    torch.testing.assert_close(prediction.predicted, golden["pred"], atol=1e-9, rtol=0)
+    hidden = prediction.mask.concealed  # all that we compute of what was released
+    torch.testing.assert_close(prediction.target, hidden(golden["target_norm"]))
+    torch.testing.assert_close(prediction.predicted, hidden(golden["pred"]), atol=1e-9, rtol=0)
     prediction.predicted.retain_grad()
     loss = released.loss([prediction])
     torch.testing.assert_close(loss.total, golden["loss"], atol=1e-12, rtol=0)
     loss.total.backward()
-    torch.testing.assert_close(prediction.predicted.grad, golden["grad_pred"], atol=1e-12, rtol=0)
+    moved = hidden(golden["grad_pred"])
+    torch.testing.assert_close(prediction.predicted.grad, moved, atol=1e-12, rtol=0)
     encoder, decoder = released.encoder, released.decoder
     for name, parameter in [
         ("cls_token", encoder.cls_token),
@@ -108,6 +112,10 @@ def test_latent_and_input_gradient_equal_the_released_code(
     assert features.tokens is not None
     latent = torch.cat([features.prefix, features.tokens], dim=1)
     torch.testing.assert_close(latent, golden["latent"], atol=1e-9, rtol=0)
+    released.decoder.hidden_only = False
+    everywhere = released.decoder(features, mask, tokens)
+    torch.testing.assert_close(everywhere, golden["pred"], atol=1e-9, rtol=0)
+    released.decoder.hidden_only = True
     predicted = released.decoder(features, mask, tokens)
     target = released.target(Tokens(golden["patches"]), mask)
     released.reconstruction(predicted, target, mask).backward()
@@ -120,9 +128,10 @@ def test_pixel_targets_and_the_zero_line_equal_the_released_code(
     tokens = Tokens(golden["patches"], (4, 4))
     mask = mask_from_order(golden["noise"].argsort(dim=1), 4, mode="drop")
     raw, normalised = tiny(norm_pixels=False), tiny()
-    loss = raw.reconstruction(golden["pred"], raw.target(tokens, mask), mask)
+    predicted = mask.concealed(golden["pred"])
+    loss = raw.reconstruction(predicted, raw.target(tokens, mask), mask)
     torch.testing.assert_close(loss, golden["loss_raw_pixels"])
-    zero = torch.zeros_like(golden["pred"])
+    zero = torch.zeros_like(predicted)
     loss = normalised.reconstruction(zero, normalised.target(tokens, mask), mask)
     torch.testing.assert_close(loss, golden["loss_zero_prediction"])
     assert abs(loss.item() - 47 / 48) < 1e-5
@@ -137,7 +146,7 @@ def test_a_zero_prediction_costs_the_line_of_no_learning() -> None:
     assert loss.parts["reconstruction"] == loss.total
 
 
-def test_visible_predictions_get_no_gradient_and_every_parameter_does() -> None:
+def test_hidden_tokens_alone_are_predicted_and_every_parameter_learns() -> None:
     method = tiny()
     images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     prediction = method.encode([View(images, keys(4))])[0]
@@ -145,8 +154,8 @@ def test_visible_predictions_get_no_gradient_and_every_parameter_does() -> None:
     method.loss([prediction]).total.backward()
     grad = prediction.predicted.grad
     assert grad is not None
-    assert (grad[~prediction.mask.hidden] == 0).all()
-    assert (grad[prediction.mask.hidden] != 0).any(-1).all()
+    assert grad.shape == (4, 12, 48)
+    assert (grad != 0).any(-1).all()
     assert [name for name, p in method.named_parameters() if p.grad is None] == []
 
 
@@ -212,6 +221,40 @@ def test_any_number_of_axes_and_no_class_token(
     assert prediction.predicted.shape == prediction.target.shape
     method.loss([prediction]).total.backward()
     assert [name for name, p in method.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("prefix", [0, 2])
+def test_decoding_hidden_tokens_alone_equals_leaving_out_the_others(
+    depth: int, prefix: int
+) -> None:
+    decoder = TransformerDecoder(6, 5, dim=8, depth=depth, heads=2, hidden_only=True).double()
+    draw = torch.Generator().manual_seed(0)
+    tokens = torch.randn(3, 6, 6, generator=draw, dtype=torch.float64)
+    first = torch.randn(3, prefix, 6, generator=draw, dtype=torch.float64) if prefix else None
+    mask = RandomMasker(0.5)(keys(3), 12, grid=(3, 4))
+    content = Tokens(torch.zeros(3, 12, 5), (3, 4))
+    answers = []
+    for hidden_only in (True, False):
+        decoder.hidden_only = hidden_only
+        decoder.zero_grad()
+        x = tokens.clone().requires_grad_()
+        out = decoder(Features(x.mean(1), x, prefix=first), mask, content)
+        out = out if hidden_only else mask.concealed(out)
+        out.square().sum().backward()
+        answers.append([out, x.grad, *(p.grad.clone() for p in decoder.parameters())])
+    for alone, among in zip(*answers, strict=True):
+        torch.testing.assert_close(alone, among)
+
+
+def test_decoding_hidden_tokens_alone_needs_their_list_and_a_block() -> None:
+    with pytest.raises(ValueError, match="depth of at least 1, got 0"):
+        TransformerDecoder(6, 5, dim=8, depth=0, heads=2, hidden_only=True)
+    decoder = TransformerDecoder(6, 5, dim=8, depth=1, heads=2, hidden_only=True)
+    mask = RandomMasker(0.5, mode="replace")(keys(2), 8, grid=(2, 4))
+    x = torch.zeros(2, 8, 6)
+    with pytest.raises(ValueError, match="use one in drop mode"):
+        decoder(Features(x.mean(1), x), mask, Tokens(torch.zeros(2, 8, 5), (2, 4)))
 
 
 def test_sets_with_coordinates_decode_like_the_grid_they_came_from() -> None:

@@ -18,6 +18,19 @@ def keys(rows: int, step: int = 0) -> Rng:
     return Rng.at(0, step, torch.arange(rows))
 
 
+@pytest.mark.parametrize("unit", [1, 2])
+def test_hidden_rows_are_listed_and_go_back_to_their_places(unit: int) -> None:
+    mask = RandomMasker(0.75, unit=unit)(keys(3), 16, grid=(4, 4))
+    x = torch.arange(3 * 16 * 2.0).view(3, 16, 2)
+    rows = mask.concealed(x)
+    assert rows.shape == (3, 12, 2)
+    assert torch.equal(rows.sort(1).values, x[mask.hidden].view(3, 12, 2))
+    around = mask.reveal(-rows.double(), x)
+    assert torch.equal(around, torch.where(mask.hidden.unsqueeze(-1), -x, x))
+    with pytest.raises(ValueError, match="does not list its hidden tokens"):
+        RandomMasker(0.75, mode="replace")(keys(3), 16).concealed(x)
+
+
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_drop_masks_equal_the_released_ones(ratio: float) -> None:
     """facebookresearch/mae, models_mae.py: random_masking."""

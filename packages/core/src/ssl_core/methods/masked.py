@@ -39,9 +39,9 @@ class Prediction:
     """What a masked method compares, for one view."""
 
     predicted: Tensor
-    """`[B, N, T]` (or logits `[B, N, V]`)."""
+    """`[B, N, T]` (or logits `[B, N, V]`); of hidden tokens alone `[B, H, T]` or `[M, V]`."""
     target: Tensor
-    """`[B, N, T]` (or ids `[B, N]`), without gradient."""
+    """`[B, N, T]` (or ids `[B, N]`), without gradient; `[B, H, T]` beside such a prediction."""
     mask: Mask
     valid: Tensor | None
     pooled: Tensor
@@ -137,7 +137,7 @@ class MaskedModel(Method):
         return Prediction(predicted, target, mask, seen.valid, features.pooled)
 
     def content(self, rep: Prediction, tokens: Tokens) -> Tensor | None:
-        """What was predicted, in the units of `tokens.values`; None where it has none."""
+        """What was predicted, like `tokens.values` and in their units; None where it has none."""
         return None
 
     def shown(self, views: Sequence[View]) -> dict[str, Any]:

@@ -50,4 +50,4 @@ class SimMIM(MaskedModel):
         self.norm_pixels = norm_pixels
 
     def content(self, rep: Prediction, tokens: Tokens) -> Tensor:
-        return pixels_of(self.encoder, self.norm_pixels, rep.predicted, tokens)
+        return pixels_of(self.encoder, self.norm_pixels, rep.predicted, tokens.values)

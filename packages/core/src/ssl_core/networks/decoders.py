@@ -26,6 +26,10 @@ class TransformerDecoder(nn.Module):
     overwritten ones in replace mode; without it the encoder's own output is decoded (replace mode
     only). Positions are fixed sin-cos of the token grid, or of `Tokens.coords` where there is no
     grid. Class tokens take part in the attention and are left out of the result.
+
+    With `hidden_only` (drop mode) the result is `[B, H, out_dim]` at `mask.ids_hidden`: what a loss
+    over hidden tokens reads, in the same numbers. The last block's questions, its perceptron, the
+    norm and the last layer are then for these alone.
     """
 
     def __init__(
@@ -38,9 +42,13 @@ class TransformerDecoder(nn.Module):
         heads: int = 16,
         mlp_ratio: float = 4.0,
         fill: bool = True,
+        hidden_only: bool = False,
     ) -> None:
         super().__init__()
+        if hidden_only and depth < 1:
+            raise ValueError(f"a decoder of hidden tokens needs a depth of at least 1, got {depth}")
         self.dim = dim
+        self.hidden_only = hidden_only
         self.embed = nn.Linear(in_dim, dim)
         self.mask_token = nn.Parameter(torch.empty(dim).normal_(std=0.02)) if fill else None
         self.blocks = blocks(depth, dim, heads, mlp_ratio=mlp_ratio, stream="decoder")
@@ -61,9 +69,16 @@ class TransformerDecoder(nn.Module):
             if valid is not None:
                 valid = torch.cat([valid.new_ones(valid.shape[0], count), valid], dim=1)
         bias = attention_bias(valid)
-        for block in self.blocks:
-            x = block(x, bias)
-        return self.out(self.norm(x[:, count:]))  # type: ignore[no-any-return]
+        if self.hidden_only:
+            *earlier, last = self.blocks
+            for block in earlier:
+                x = block(x, bias)
+            x = last(x, bias, mask.listed_hidden() + count)  # [B, H, dim]
+        else:
+            for block in self.blocks:
+                x = block(x, bias)
+            x = x[:, count:]
+        return self.out(self.norm(x))  # type: ignore[no-any-return]
 
     def _filled(self, x: Tensor, mask: Mask) -> Tensor:
         if self.mask_token is None:

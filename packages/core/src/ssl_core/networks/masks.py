@@ -21,8 +21,9 @@ class Mask:
 
     `hidden` (bool `[B, N]`) is what the loss counts. In drop mode the encoder sees only
     `ids_keep` (`[B, K]`, in the order kept) and `ids_restore` (`[B, N]`) puts [kept, hidden] back
-    in place. In replace mode the encoder sees a mask vector where `replaced` is True (None: at
-    every hidden token; BERT keeps or swaps some of them).
+    in place; maskers of a fixed share also list the hidden in that order, `ids_hidden` (`[B, H]`).
+    In replace mode the encoder sees a mask vector where `replaced` is True (None: at every hidden
+    token; BERT keeps or swaps some of them).
     """
 
     hidden: Tensor
@@ -30,6 +31,7 @@ class Mask:
     grid: tuple[int, ...] = ()
     ids_keep: Tensor | None = None
     ids_restore: Tensor | None = None
+    ids_hidden: Tensor | None = None
     replaced: Tensor | None = None
 
     @property
@@ -40,8 +42,7 @@ class Mask:
     def keep(self, x: Tensor) -> Tensor:
         """The kept rows of `[B, N, ...]`, in drop mode `[B, K, ...]`."""
         assert self.ids_keep is not None, "only masks in drop mode keep a subset"
-        index = self.ids_keep.reshape(*self.ids_keep.shape, *[1] * (x.dim() - 2))
-        return x.gather(1, index.expand(-1, -1, *x.shape[2:]))
+        return rows_at(x, self.ids_keep)
 
     def restore(self, kept: Tensor, fill: Tensor) -> Tensor:
         """Kept tokens `[B, K, D]` in their places among `fill` (`[D]`): `[B, N, D]`."""
@@ -50,6 +51,27 @@ class Mask:
         fill = fill.to(kept.dtype).expand(kept.shape[0], missing, kept.shape[-1])
         index = self.ids_restore.unsqueeze(-1).expand(-1, -1, kept.shape[-1])
         return torch.cat([kept, fill], dim=1).gather(1, index)
+
+    def concealed(self, x: Tensor) -> Tensor:
+        """The hidden rows of `[B, N, ...]`, in drop mode `[B, H, ...]`."""
+        return rows_at(x, self.listed_hidden())
+
+    def reveal(self, rows: Tensor, around: Tensor) -> Tensor:
+        """Hidden rows `[B, H, D]` in their places among `around` (`[B, N, D]`), in its type."""
+        index = self.listed_hidden().unsqueeze(-1).expand(-1, -1, rows.shape[-1])
+        return around.scatter(1, index, rows.to(around.dtype))
+
+    def listed_hidden(self) -> Tensor:
+        """`ids_hidden` of a mask that has it; `ValueError` for any other."""
+        if self.ids_hidden is None:
+            raise ValueError("this mask does not list its hidden tokens: use one in drop mode")
+        return self.ids_hidden
+
+
+def rows_at(x: Tensor, ids: Tensor) -> Tensor:
+    """The rows of `x` (`[B, N, ...]`) at `ids` (int64 `[B, M]`): `[B, M, ...]`."""
+    index = ids.reshape(*ids.shape, *[1] * (x.dim() - 2))
+    return x.gather(1, index.expand(-1, -1, *x.shape[2:]))
 
 
 class Masker(Protocol):
@@ -91,7 +113,7 @@ def mask_from_order(
         return mask_from_hidden(hidden.flatten(1), keep * unit ** len(grid), mode=mode, grid=grid)
     if mode != "drop":
         return Mask(hidden, mode, grid)
-    return Mask(hidden, "drop", grid, order[:, :keep], order.argsort(dim=1))
+    return _dropping(hidden, order, keep, grid)
 
 
 def mask_from_hidden(hidden: Tensor, keep: int, *, mode: Mode, grid: tuple[int, ...] = ()) -> Mask:
@@ -101,8 +123,12 @@ def mask_from_hidden(hidden: Tensor, keep: int, *, mode: Mode, grid: tuple[int, 
     """
     if mode != "drop":
         return Mask(hidden, mode, grid)
-    order = hidden.to(torch.int8).argsort(dim=1, stable=True)
-    return Mask(hidden, "drop", grid, order[:, :keep], order.argsort(dim=1))
+    return _dropping(hidden, hidden.to(torch.int8).argsort(dim=1, stable=True), keep, grid)
+
+
+def _dropping(hidden: Tensor, order: Tensor, keep: int, grid: tuple[int, ...]) -> Mask:
+    """The mask whose kept tokens are the first `keep` of `order`, and whose hidden the rest."""
+    return Mask(hidden, "drop", grid, order[:, :keep], order.argsort(dim=1), order[:, keep:])
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from ssl_core.networks.attention import attention
 from ssl_core.networks.dropout import DropPath, KeyedDropout
+from ssl_core.networks.masks import rows_at
 
 
 class Attention(nn.Module):
     """Multi-head self-attention: `[B, N, D] -> [B, N, D]`.
 
     `bias` is added to the logits before the softmax and broadcasts to `[B, heads, N, N]`; a bool
-    one says who may be attended to.
+    one says who may be attended to. `at` (int64 `[B, M]`) names the places that ask, all by
+    default: the result is `[B, M, D]`, and M stands for the first N of the bias.
     """
 
     def __init__(self, dim: int, heads: int, *, qkv_bias: bool = True) -> None:
@@ -29,12 +31,14 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor | None = None, at: Tensor | None = None) -> Tensor:
         rows, count, dim = x.shape
         qkv = self.qkv(x).view(rows, count, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, D / heads]
+        if at is not None:
+            q = rows_at(qkv[:, :, 0], at).transpose(1, 2)  # [B, heads, M, D / heads]
         out = attention(q, k, v, bias)
-        return self.proj(out.transpose(1, 2).reshape(rows, count, dim))  # type: ignore[no-any-return]
+        return self.proj(out.transpose(1, 2).reshape(rows, -1, dim))  # type: ignore[no-any-return]
 
 
 class Mlp(nn.Module):
@@ -63,7 +67,8 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)).
 
-    `stream` names the block among its network's: dropout and drop-path draw from it.
+    `stream` names the block among its network's: dropout and drop-path draw from it. With `at`
+    (int64 `[B, M]`) only these places are followed to the end: `[B, N, D] -> [B, M, D]`.
     """
 
     def __init__(
@@ -91,8 +96,9 @@ class Block(nn.Module):
         self.ls2 = scale()
         self.drop_path2 = DropPath(drop_path, stream=f"{stream}.mlp path")
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        x = x + self.drop_path1(self.ls1(self.drop1(self.attn(self.norm1(x), bias))))
+    def forward(self, x: Tensor, bias: Tensor | None = None, at: Tensor | None = None) -> Tensor:
+        attended = self.drop_path1(self.ls1(self.drop1(self.attn(self.norm1(x), bias, at))))
+        x = (x if at is None else rows_at(x, at)) + attended
         return x + self.drop_path2(self.ls2(self.drop2(self.mlp(self.norm2(x)))))  # type: ignore[no-any-return]
 
 
