@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from reference import OneView, draw, keys
 from ssl_core.encoder import Tokens
+from ssl_core.errors import UserError
 from ssl_core.methods.beit import BEiT, codes_used
 from ssl_core.networks.tokenizer import FiniteScalarQuantiser, PatchTokenizer
 from ssl_core.networks.vit import PatchTransformer
@@ -118,3 +119,21 @@ def test_normalised_patches_have_codes_without_level_and_contrast() -> None:
         assert ((first == second).float().mean() > 0.99) == equal
         values = method.encode([View(x, keys(4))])[0][1]
         assert (values.mean(-1).abs().max() < 1e-5) == equal
+
+
+def test_codes_of_histograms_tell_edges_and_not_brightness() -> None:
+    method = tiny(codes_of="histograms", cells=1)
+    tokens = method.encoder.tokenize(images(24, 24))
+    x = method._patches(tokens)
+    assert x.shape == (4, 36, 2 * 9)  # channels x orientations
+    brighter = Tokens(tokens.values + 3, tokens.grid)
+    torch.testing.assert_close(method._patches(brighter), x, atol=1e-4, rtol=0)
+    loss = method([View(images(24, 24), keys(4))])
+    loss.total.backward()
+    assert method.tokenizer.encoder[0].weight.grad.any()
+    with pytest.raises(UserError, match="square patches whose side 3 cells divide"):
+        tiny(codes_of="histograms", cells=3)
+    with pytest.raises(ValueError, match="norm_pixels is for codes of pixels"):
+        tiny(codes_of="histograms", norm_pixels=True)
+    with pytest.raises(ValueError, match="codes_of must be pixels or histograms, got 'edges'"):
+        tiny(codes_of="edges")

@@ -7,18 +7,21 @@ DALL-E's frozen image tokenizer, trained on 250 million pictures; here a small t
 tokens learns beside the encoder (second term, which the encoder's gradient never meets), so that
 any domain has one. Codes used evenly and guessed blindly cost log(codes). With `norm_pixels` the
 tokenizer sees patches of mean 0 and variance 1, as MAE's targets are: for inputs whose level and
-contrast say nothing, which few codes would otherwise be spent on.
+contrast say nothing, which few codes would otherwise be spent on. With `codes_of` "histograms" x is
+MaskFeat's gradient histogram of a patch, so that codes tell its edges.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ssl_core.encoder import Tokens
 from ssl_core.methods.base import Loss
+from ssl_core.methods.histogram_targets import PatchHistograms
 from ssl_core.methods.masked import MaskedModel, Prediction, token_widths
 from ssl_core.networks.decoders import HiddenLogits
 from ssl_core.networks.maskers import MaskKind, make_masker
@@ -42,8 +45,19 @@ class BEiT(MaskedModel):
         levels: Sequence[int] = (8, 8, 8, 4, 4),
         tokenizer_hidden: int = 256,
         norm_pixels: bool = False,
+        codes_of: Literal["pixels", "histograms"] = "pixels",
+        bins: int = 9,
+        cells: int = 2,
     ) -> None:
         width, token_dim = token_widths(encoder)
+        if codes_of not in ("pixels", "histograms"):
+            raise ValueError(f"codes_of must be pixels or histograms, got {codes_of!r}")
+        histograms = None
+        if codes_of == "histograms":
+            if norm_pixels:
+                raise ValueError("norm_pixels is for codes of pixels: histograms have unit length")
+            histograms = PatchHistograms(encoder, bins=bins, cells=cells)
+            token_dim = histograms.size
         tokenizer = PatchTokenizer(token_dim, levels=levels, hidden=tokenizer_hidden)
         super().__init__(
             encoder,
@@ -55,8 +69,11 @@ class BEiT(MaskedModel):
         )
         self.tokenizer = tokenizer
         self.norm_pixels = norm_pixels
+        self.histograms = histograms
 
     def _patches(self, tokens: Tokens) -> Tensor:
+        if self.histograms is not None:
+            return self.histograms(tokens)
         return normalise_patches(tokens.values) if self.norm_pixels else tokens.values
 
     def _codes(self, tokens: Tokens, mask: Mask) -> Tensor:

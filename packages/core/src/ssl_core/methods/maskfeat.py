@@ -9,18 +9,13 @@ patches show a learned vector. In clips the target of a patch is that of its fir
 
 from __future__ import annotations
 
-import math
+from torch import nn
 
-from torch import Tensor, nn
-
-from ssl_core.encoder import Tokens
-from ssl_core.errors import UserError
-from ssl_core.methods.masked import MaskedModel, token_patch, token_widths
+from ssl_core.methods.histogram_targets import PatchHistograms
+from ssl_core.methods.masked import MaskedModel, token_widths
 from ssl_core.networks.decoders import PixelShuffleHead
 from ssl_core.networks.maskers import MaskKind, make_masker
-from ssl_core.networks.masks import Mask
-from ssl_core.networks.patch_embed import unpatchify
-from ssl_core.objectives import hog, hog_patches, masked_pixels
+from ssl_core.objectives import masked_pixels
 from ssl_core.views import ViewPolicy
 
 
@@ -38,29 +33,13 @@ class MaskFeat(MaskedModel):
         bins: int = 9,
         cells: int = 2,
     ) -> None:
-        width, token_dim = token_widths(encoder)
-        patch = token_patch(encoder)
-        if len(patch) < 2 or patch[-1] != patch[-2] or patch[-1] % cells:
-            raise UserError(
-                f"encoder: histograms need square patches whose side {cells} cells divide, "
-                f"got patches of {'x'.join(map(str, patch))}"
-            )
-        size = token_dim // math.prod(patch) * bins * cells**2
+        histograms = PatchHistograms(encoder, bins=bins, cells=cells)
+        width, _ = token_widths(encoder)
         super().__init__(
             encoder,
             views,
             masker=make_masker(mask, mask_ratio, mode="replace", block=mask_block),
-            decoder=PixelShuffleHead(width, size),
-            target=self._histograms,
+            decoder=PixelShuffleHead(width, histograms.size),
+            target=lambda tokens, mask: histograms(tokens),
             reconstruction=masked_pixels,
         )
-        self.patch, self.bins, self.cells = patch, bins, cells
-
-    def _histograms(self, tokens: Tokens, mask: Mask) -> Tensor:
-        x = unpatchify(tokens.values, self.patch, tokens.grid)  # [B, C, (T,) H, W]
-        rows = x.shape[0]
-        if x.dim() == 5:
-            x = x[:, :, :: self.patch[0]].transpose(1, 2).flatten(0, 1)  # [B T', C, H, W]
-        histograms = hog(x, bins=self.bins, cell=self.patch[-1] // self.cells)
-        patches = hog_patches(histograms, patch_cells=self.cells)
-        return patches.reshape(rows, -1, patches.shape[-1])
