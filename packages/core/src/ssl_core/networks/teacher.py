@@ -45,7 +45,8 @@ def _move(
             nesterov=False,
             maximize=True,
             is_first_step=False,
-            found_inf=(~finite).to(torch.float32),
+            # The kernel reads this where the weights are, wherever the caller keeps his.
+            found_inf=(~finite).to(old[0].device, torch.float32),
         )
     elif finite.device.type == "cpu":
         if bool(finite):
