@@ -33,7 +33,9 @@ def _move(
         return
     if one_pass and momentum > 0.5:
         # A step of plain SGD down the gradient t - s, "weight decay" 1 less the "gradient" s. Its
-        # kernel reads both and writes one, without memory of its own, and skips on the device.
+        # kernel reads both and writes one, without memory of its own, and skips on the device (the
+        # flag lies where the weights do, wherever the caller keeps his).
+        sure = finite.device.type == "cpu" and bool(finite)
         torch._fused_sgd_(
             old,
             new,
@@ -45,8 +47,7 @@ def _move(
             nesterov=False,
             maximize=True,
             is_first_step=False,
-            # The kernel reads this where the weights are, wherever the caller keeps his.
-            found_inf=(~finite).to(old[0].device, torch.float32),
+            found_inf=None if sure else (~finite).to(old[0].device, torch.float32),
         )
     elif finite.device.type == "cpu":
         if bool(finite):
