@@ -46,7 +46,6 @@ class BEiT(MaskedModel):
         tokenizer_hidden: int = 256,
         norm_pixels: bool = False,
         codes_of: Literal["pixels", "histograms"] = "pixels",
-        bins: int = 9,
         cells: int = 2,
     ) -> None:
         width, token_dim = token_widths(encoder)
@@ -56,7 +55,7 @@ class BEiT(MaskedModel):
         if codes_of == "histograms":
             if norm_pixels:
                 raise ValueError("norm_pixels is for codes of pixels: histograms have unit length")
-            histograms = PatchHistograms(encoder, bins=bins, cells=cells)
+            histograms = PatchHistograms(encoder, cells=cells)
             token_dim = histograms.size
         tokenizer = PatchTokenizer(token_dim, levels=levels, hidden=tokenizer_hidden)
         super().__init__(
@@ -84,7 +83,8 @@ class BEiT(MaskedModel):
         reps = []
         for view in views:
             values = self._patches(self.encoder.tokenize(view.data))  # type: ignore[operator]
-            reps.append((self._predict(view), values, self.tokenizer(values)[0]))
+            rebuilt, ids = self.tokenizer(values)
+            reps.append((self._predict(view, ids), values, rebuilt))
         return reps
 
     def loss(self, reps: list[tuple[Prediction, Tensor, Tensor]]) -> Loss:  # type: ignore[override]

@@ -20,7 +20,7 @@ class PatchHistograms:
     into account. In clips it is that of a patch's first frame.
     """
 
-    def __init__(self, encoder: nn.Module, *, bins: int, cells: int) -> None:
+    def __init__(self, encoder: nn.Module, *, cells: int, bins: int = 9) -> None:
         _, token_dim = token_widths(encoder)
         self.patch, self.bins, self.cells = token_patch(encoder), bins, cells
         if len(self.patch) < 2 or self.patch[-1] != self.patch[-2] or self.patch[-1] % cells:

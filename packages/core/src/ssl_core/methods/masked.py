@@ -120,15 +120,18 @@ class MaskedModel(Method):
         maskable = tokens.valid if tokens.maskable is None else tokens.maskable
         return self.masker(rng, tokens.values.shape[1], grid=tokens.grid, maskable=maskable)
 
-    def _predict(self, view: View) -> Prediction:
+    def _predict(self, view: View, target: Tensor | None = None) -> Prediction:
+        """`target` saves making it, where the caller has it of every sample already."""
         tokens: Tokens = self.encoder.tokenize(view.data)  # type: ignore[operator]
         rng, seen = view.rng, tokens
         if self.masks > 1:
             clones = [rng.fold("mask", number).key for number in range(self.masks)]
             rng, seen = Rng(torch.stack(clones, dim=1).flatten()), tokens.repeated(self.masks)
         mask = self.mask(rng, seen)
-        with torch.no_grad():
-            target = self.target(tokens, mask).repeat_interleave(self.masks, dim=0)
+        if target is None:
+            with torch.no_grad():
+                target = self.target(tokens, mask)
+        target = target.repeat_interleave(self.masks, dim=0)
         shown = seen if self.corrupt is None else self.corrupt(seen, mask, rng)
         with dropout_keys(rng):
             features: Features = self.encoder.encode(shown, mask)  # type: ignore[operator]

@@ -182,8 +182,8 @@ class MLM(MaskedModel):
         made.replaced = hidden & (_fate(rng, hidden.shape[1], made) < self.masked_share)
         return made
 
-    def _predict(self, view: View) -> Prediction:
-        return super()._predict(self._keyed(view))
+    def _predict(self, view: View, target: Tensor | None = None) -> Prediction:
+        return super()._predict(self._keyed(view), target)
 
     def _keyed(self, view: View) -> View:
         """The view under the key of its masks."""
