@@ -14,9 +14,9 @@ on Pillow images in a DataLoader, their heads and losses, torch.optim (stable-pr
 Lightning's trainer); strengths of views, widths of heads and temperatures are those of our recipe.
 Ours is the shipped recipe in the engine that `pretrain` runs, logs and checkpoints included. The
 recipe's `train.precision` holds for all of them. After every stretch each encoder is judged by k-NN
-and a linear probe on held-out images; judging is not counted. Both
-wall and CPU time are kept; on a machine with other work `--clock cpu` is the steadier
-(with `--workers 0`, where all of it is this process's).
+and a linear probe on held-out images; judging is not counted. Both wall and CPU time are kept; on a
+machine with other work `--clock cpu` is the steadier (with `--workers 0`, where all of it is this
+process's).
 
 Data: scikit-learn's scanned digits and printed letters (`race_data.py`), on neither of which a
 recipe was chosen, and the embedded digits in clutter (`--data digits`), which take longer runs.
