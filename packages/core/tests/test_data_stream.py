@@ -36,6 +36,18 @@ def test_every_epoch_is_its_own_permutation(length: int, batch: int) -> None:
         assert index[:length] != index[length : 2 * length]
 
 
+@pytest.mark.parametrize(("length", "batch"), [(4097, 1000), (9000, 64), (5000, 5000)])
+def test_rows_are_those_of_the_permutation_itself(length: int, batch: int) -> None:
+    """Which is worked out a part at a time, whatever the batches take of it."""
+    stream = Stream(length, batch, seed=3)
+    epochs = [shuffled(np.arange(length), length, "order", 3, epoch) for epoch in range(6)]
+    for step in (0, 4, length // batch, 2 * length // batch, 1):
+        index, ids = stream.rows(step)
+        places = np.arange(step * batch, (step + 1) * batch)
+        assert np.array_equal(index, np.concatenate(epochs)[places])
+        assert np.array_equal(ids, places // length * length + index)
+
+
 def test_any_step_can_be_asked_alone() -> None:
     stream = Stream(50, 8, seed=1)
     whole = [stream.rows(step) for step in range(40)]

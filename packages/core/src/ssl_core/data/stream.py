@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -61,11 +62,24 @@ class Stream:
         sample, so a row seen again in the next epoch is treated differently.
         """
         start = step * self.batch_size + (self.rank * self.accumulate + micro) * self.micro_size
-        position = np.arange(start, start + self.micro_size, dtype=np.int64)
-        epoch = position // self.length
-        index = np.empty_like(position)
-        for number in range(int(epoch[0]), int(epoch[-1]) + 1):
-            here = epoch == number
-            place = position[here] - number * self.length
-            index[here] = shuffled(place, self.length, "order", self.seed, number)
-        return index, epoch * self.length + index
+        end, index, ids = start + self.micro_size, [], []
+        while start < end:
+            epoch, place = divmod(start, self.length)
+            part, first = divmod(place, _PART)
+            order = _order(self.length, self.seed, epoch, part)[first : first + end - start]
+            index.append(order)
+            ids.append(epoch * self.length + order)
+            start += len(order)
+        return np.concatenate(index), np.concatenate(ids)
+
+
+_PART = 4096
+
+
+@lru_cache(maxsize=8)
+def _order(length: int, seed: int, epoch: int, part: int) -> np.ndarray:
+    """The rows at `_PART` places of an epoch: so many take little longer than those of a batch."""
+    places = np.arange(part * _PART, min(length, (part + 1) * _PART), dtype=np.int64)
+    rows = shuffled(places, length, "order", seed, epoch)
+    rows.flags.writeable = False  # it stays in the cache
+    return rows
