@@ -30,10 +30,12 @@ def patchify(x: Tensor, patch: tuple[int, ...]) -> Tensor:
     """`[B, C, *sides]` to patches `[B, N, prod(patch) * C]` in raster order."""
     axes = len(patch)
     grid = patch_grid(tuple(x.shape[2:]), patch)
+    # Channels first go last, all at once: from there whole rows of a patch lie together.
+    x = x.movedim(1, -1).contiguous()
     split = [size for pair in zip(grid, patch, strict=True) for size in pair]
-    x = x.reshape(*x.shape[:2], *split)  # [B, C, g0, p0, g1, p1, ...]
-    cells, inside = range(2, 2 + 2 * axes, 2), range(3, 3 + 2 * axes, 2)
-    x = x.permute(0, *cells, *inside, 1)  # [B, g..., p..., C]
+    x = x.view(x.shape[0], *split, -1)  # [B, g0, p0, g1, p1, ..., C]
+    cells, inside = range(1, 1 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
+    x = x.permute(0, *cells, *inside, -1)  # [B, g..., p..., C]
     return x.reshape(x.shape[0], math.prod(grid), -1)
 
 
