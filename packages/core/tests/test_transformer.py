@@ -45,6 +45,23 @@ def test_attention_equals_its_formula(biased: bool) -> None:
     torch.testing.assert_close(attention(x, bias if biased else None), expected)
 
 
+@pytest.mark.parametrize("qkv_bias", [False, True])
+def test_places_that_ask_get_what_all_would(qkv_bias: bool) -> None:
+    block = Block(12, 3, qkv_bias=qkv_bias).double()
+    x = torch.randn(2, 5, 12, dtype=torch.float64)
+    at = torch.tensor([[3, 0, 4], [1, 2, 3]])
+    rows = torch.arange(2)[:, None]
+    alone, all_ = block(x, None, at), block(x)[rows, at]
+    torch.testing.assert_close(alone, all_, rtol=1e-12, atol=1e-12)
+    parameters = list(block.parameters())
+    for a, b in zip(
+        torch.autograd.grad(alone.square().sum(), parameters),
+        torch.autograd.grad(all_.square().sum(), parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
 def test_heads_must_divide_the_width() -> None:
     with pytest.raises(ValueError, match="5 heads do not divide the width 12"):
         Attention(12, 5)

@@ -32,13 +32,22 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, bias: Tensor | None = None, at: Tensor | None = None) -> Tensor:
-        rows, count, dim = x.shape
-        qkv = self.qkv(x).view(rows, count, 3, self.heads, dim // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, D / heads]
-        if at is not None:
-            q = rows_at(qkv[:, :, 0], at).transpose(1, 2)  # [B, heads, M, D / heads]
+        q, k, v = self._heads(self.qkv(x)) if at is None else self._asked(x, at)
         out = attention(q, k, v, bias)
-        return self.proj(out.transpose(1, 2).reshape(rows, -1, dim))  # type: ignore[no-any-return]
+        return self.proj(out.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+    def _asked(self, x: Tensor, at: Tensor) -> tuple[Tensor, ...]:
+        """The queries of the places `at` alone, the keys and values of all."""
+        parts = [x.shape[-1], 2 * x.shape[-1]]
+        weights = self.qkv.weight.split(parts)
+        biases = (None, None) if self.qkv.bias is None else self.qkv.bias.split(parts)
+        queries = F.linear(rows_at(x, at), weights[0], biases[0])
+        return *self._heads(queries), *self._heads(F.linear(x, weights[1], biases[1]))
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        """`[B, N, parts * D]` to as many `[B, heads, N, D / heads]`."""
+        width = self.qkv.in_features // self.heads
+        return x.unflatten(-1, (-1, self.heads, width)).permute(2, 0, 3, 1, 4).unbind()  # type: ignore[no-any-return]
 
 
 class Mlp(nn.Module):
