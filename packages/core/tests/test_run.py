@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -143,3 +144,37 @@ def test_threads_are_settled_before_torch_is_loaded() -> None:
         check=True,
     )
     assert json.loads(done.stdout) == ["PASSIVE", 1]
+
+
+_STEPS = """
+import resource
+import ssl_core.environment
+
+def step():
+    blocks = [b"x" * (4 << 20) for _ in range(16)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+step()
+first = step()
+print(step() - first)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+def test_what_a_step_frees_is_kept_for_the_next() -> None:
+    """Unless the user set the allocator himself."""
+
+    def faults(**settings: str) -> int:
+        environ = {name: value for name, value in os.environ.items() if "MALLOC" not in name}
+        environ.pop("GLIBC_TUNABLES", None)
+        done = subprocess.run(
+            [sys.executable, "-c", _STEPS],
+            env=environ | settings,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(done.stdout)
+
+    assert faults() < 100
+    assert faults(MALLOC_TRIM_THRESHOLD_="131072") > 1000
