@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ssl_core.networks.pages import on_huge_pages
+
 _FUSED_DEVICES = ("cpu", "cuda")
 _PLAIN = {Tensor, nn.Parameter}
 
@@ -92,6 +94,8 @@ class _Pairs:
         self.old: list[Tensor] = list(teacher.parameters())
         self.new: list[Tensor] = list(student.parameters())
         self.one_pass = _lie_alike(self.old, self.new)
+        if self.one_pass:
+            on_huge_pages(self.old + self.new)
         self.addresses = self._addresses()
 
     def still(self, student: nn.Module) -> bool:
