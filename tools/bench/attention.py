@@ -1,4 +1,4 @@
-"""Self-attention in bfloat16 on a CPU: ours against torch's fused operator.
+"""Self-attention on a CPU, in float32 and bfloat16: ours against torch's fused operator.
 
     uv run python tools/bench/attention.py [--rounds 9]
 
@@ -34,6 +34,8 @@ SHAPES = [
 ]
 """Rows, tokens, heads, width of a head."""
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 WAYS: dict[str, Callable[..., Tensor]] = {
     "ours": attention,
     "torch": F.scaled_dot_product_attention,
@@ -53,19 +55,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
-    print("| rows | tokens | heads | width | ours | torch | ours is faster by |")
-    print("|" + "---|" * 7)
-    for rows, count, heads, width in SHAPES:
-        half = {"dtype": torch.bfloat16}
-        qkv = torch.randn(rows, count, 3, heads, width, **half, requires_grad=True)
-        weights = torch.randn(rows, count, heads * width, **half)
-        turns = [
-            {name: step(way, qkv, weights) for name, way in WAYS.items()}
-            for _ in range(rounds + 1)  # the first warms up
-        ][1:]
-        mine, peer = (statistics.median(turn[name] for turn in turns) for name in WAYS)
-        shape = f"| {rows} | {count} | {heads} | {width} "
-        print(f"{shape}| {mine:.2f} | {peer:.2f} | {peer / mine:.1f} x |", flush=True)
+    print("| numbers | rows | tokens | heads | width | ours | torch | ours is faster by |")
+    print("|" + "---|" * 8)
+    for name, dtype in DTYPES.items():
+        for shape in SHAPES:
+            mine, peer = compared(*shape, dtype=dtype, rounds=rounds)
+            cells = [name, *map(str, shape), f"{mine:.2f}", f"{peer:.2f}", f"{peer / mine:.1f} x"]
+            print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def compared(
+    rows: int, count: int, heads: int, width: int, *, dtype: torch.dtype, rounds: int
+) -> list[float]:
+    """The median of each way at one shape, taken in turn."""
+    qkv = torch.randn(rows, count, 3, heads, width, dtype=dtype, requires_grad=True)
+    weights = torch.randn(rows, count, heads * width, dtype=dtype)
+    turns = [
+        {name: step(way, qkv, weights) for name, way in WAYS.items()}
+        for _ in range(rounds + 1)  # the first warms up
+    ][1:]
+    return [statistics.median(turn[name] for turn in turns) for name in WAYS]
 
 
 if __name__ == "__main__":
