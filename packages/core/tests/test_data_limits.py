@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ssl_core.batch import Record
 from ssl_core.data import limits
-from ssl_core.data.limits import read_bytes, with_retries
+from ssl_core.data.limits import read_bytes, read_capped, with_retries
 from ssl_core.errors import CorruptSample
 
 
@@ -69,3 +71,23 @@ def test_what_cannot_be_read_is_corrupt(tmp_path: Path, pauses: list[float]) -> 
 def test_endless_files_are_read_up_to_the_cap() -> None:
     with pytest.raises(CorruptSample, match="more than the cap of 1000"):
         read_bytes(Record("x", "/dev/zero"), max_bytes=1000)
+
+
+@pytest.mark.parametrize(("size", "cap", "read"), [(0, 5, 0), (4, 5, 4), (5, 5, 5), (9, 5, 6)])
+def test_at_most_one_byte_beyond_the_cap_is_read(
+    tmp_path: Path, size: int, cap: int, read: int
+) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"x" * size)
+    assert len(read_capped(path, cap)) == len(read_capped(str(path), cap)) == read
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="of POSIX")
+def test_what_tells_no_size_is_read_all_the_same(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for sent, read in ((b"123", b"123"), (b"123456789", b"123456")):
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(pipe.write_bytes, sent)
+            assert read_capped(pipe, 5) == read
+            writing.result()

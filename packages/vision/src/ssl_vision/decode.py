@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssl_core.data.limits import read_capped
 from ssl_core.errors import CorruptSample
 from ssl_vision import formats, tiff
 from ssl_vision.dicom import read_slice
@@ -51,7 +52,7 @@ def decode_image(
     cannot be read.
     """
     if isinstance(source, (str, Path)):
-        source = _read(Path(source), max_bytes)
+        source = _read(source, max_bytes)
     if isinstance(source, (bytes, bytearray, memoryview)):
         data = bytes(source)
         if len(data) > max_bytes:
@@ -66,9 +67,8 @@ def decode_image(
     raise CorruptSample(f"cannot read an image from {type(source).__name__}")
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(max_bytes + 1)
+def _read(path: str | Path, max_bytes: int) -> bytes:
+    data = read_capped(path, max_bytes)
     if len(data) > max_bytes:
         raise CorruptSample(f"file exceeds the cap of {max_bytes} bytes (max_bytes)")
     return data
