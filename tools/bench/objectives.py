@@ -10,6 +10,11 @@ in a process of its own. solo-learn is no package of a registry: its formulas ar
 
 from __future__ import annotations
 
+import os
+
+# Any program may call these, so malloc stays as glibc has it.
+os.environ.setdefault("GLIBC_TUNABLES", "")
+
 # Thread settings must stand before anything imports torch.
 import ssl_core.environment  # noqa: F401  isort: skip
 

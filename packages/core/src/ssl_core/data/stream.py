@@ -74,11 +74,12 @@ class Stream:
 
 
 _PART = 4096
+"""Places of an epoch whose rows are worked out together."""
 
 
 @lru_cache(maxsize=8)
 def _order(length: int, seed: int, epoch: int, part: int) -> np.ndarray:
-    """The rows at `_PART` places of an epoch: so many take little longer than those of a batch."""
+    """The rows at a part of an epoch: so many take little longer than those of one batch."""
     places = np.arange(part * _PART, min(length, (part + 1) * _PART), dtype=np.int64)
     rows = shuffled(places, length, "order", seed, epoch)
     rows.flags.writeable = False  # it stays in the cache
