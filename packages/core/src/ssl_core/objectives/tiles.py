@@ -31,8 +31,8 @@ from ssl_core.distributed import gather as gather_rows
 from ssl_core.distributed import rank, world_size
 from ssl_core.objectives.precision import LOG2_E
 
-TILE = {"cpu": (256, 512)}
-"""Rows and columns of a tile: with its scratch 1 MiB of float32; elsewhere 256 MiB. Tiles on the
+TILE = {"cpu": (384, 384)}
+"""Rows and columns of a tile: with its scratch 1.1 MiB of float32; elsewhere 256 MiB. Tiles on the
 diagonal are square and made whole, so low ones waste little of a small batch's products."""
 KEPT = {"cpu": 2**22}
 """So many entries (16 MiB of float32) of the first visit's tiles are kept for the second."""
