@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,9 +35,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Te
     if q.device.type == "cpu" and not torch.compiler.is_compiling():
         half = q.dtype == torch.bfloat16
         if bias is None and (half or _full(q)) and _worth_arrays(q, k):
-            return _by_products(q, k, v, few=True)
+            return _batched(_FewKeys.apply, q, k, v)
         if half and k.shape[-2] <= _SHORT:
-            return _by_products(q, k, v) if bias is None else _widened(q, k, v, bias)
+            if bias is None:
+                return _batched(_by_products, q, k, v)
+            return _widened(q, k, v, bias)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
 
@@ -61,14 +64,15 @@ def _widened(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return out.to(q.dtype)
 
 
-def _by_products(q: Tensor, k: Tensor, v: Tensor, *, few: bool = False) -> Tensor:
-    """All heads of all rows as one batch of products, with their N x M weights in memory."""
-    q_, k_, v_ = (x.flatten(0, -3) for x in (q, k, v))
-    if few:
-        out = _FewKeys.apply(q_, k_, v_)
-    else:
-        out = torch.bmm(_scores(q_, k_).softmax(-1), v_)
-    return out.view(*q.shape[:-1], v.shape[-1])  # type: ignore[no-any-return]
+def _batched(way: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """All heads of all rows as one batch, `[H, N, d]` and `[H, M, d]`, by `way`."""
+    out = way(*(x.flatten(0, -3) for x in (q, k, v)))
+    return out.view(*q.shape[:-1], v.shape[-1])
+
+
+def _by_products(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """With the weights, `[H, N, M]`, in memory."""
+    return torch.bmm(_scores(q, k).softmax(-1), v)
 
 
 def _scores(q: Tensor, k: Tensor) -> Tensor:
