@@ -1,6 +1,7 @@
 """A training step of each domain's default on a CPU, by what malloc keeps between steps.
 
     uv run python tools/bench/steps.py [--domains vision audio ...] [--rounds 2] [--steps 60]
+    uv run python tools/bench/steps.py --domains vision --recipe mae --set train.precision=bf16
 
 Prints CPU milliseconds a step, page faults a step and the process's peak, each run in a process of
 its own, three ways in turn: as glibc does by itself, as `ssl_core.environment` sets it (freed
@@ -46,7 +47,7 @@ def usage() -> Usage:
     return {"cpu": time.process_time(), "faults": used.ru_minflt, "peak": used.ru_maxrss / 1024}
 
 
-def measured(name: str, recipe_name: str, steps: int) -> Usage:
+def measured(name: str, recipe_name: str, steps: int, settings: list[str]) -> Usage:
     """Of one training: milliseconds and faults a step after the first ten, and the peak in MiB."""
     package: Any = importlib.import_module(f"ssl_{name}")
     domain = getattr(package, name.upper())
@@ -55,7 +56,7 @@ def measured(name: str, recipe_name: str, steps: int) -> Usage:
         data=embedded_data(domain),
         steps=steps + EVERY,
         seed=0,
-        settings=["data.workers=0"],
+        settings=["data.workers=0", *settings],
     )
     split = split_data(domain, recipe.data)
     reader = fitted_reader(domain, split.train, recipe.data)
@@ -90,12 +91,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--domains", nargs="+", choices=DOMAINS, default=list(DOMAINS))
     parser.add_argument("--recipe", default="default")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--apart", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.apart:
-        answer(measured(*given.apart, given.steps))
+        answer(measured(*given.apart, given.steps, given.set))
         return
     figures = {"ms": "ms a step", "faults": "faults a step", "peak": "peak, MiB"}
     heads = [f"{name}: {way}" for name in figures.values() for way in WAYS]
@@ -103,6 +105,7 @@ def main() -> None:
     print("|" + "---|" * (1 + len(heads)))
     for domain in given.domains:
         words = ["--apart", domain, given.recipe, "--steps", str(given.steps)]
+        words += ["--set", *given.set] if given.set else []
         turns = [
             [apart(__file__, words, {**ONE_THREAD, **way}) for way in WAYS.values()]
             for _ in range(given.rounds)
