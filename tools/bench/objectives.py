@@ -6,13 +6,15 @@ One thread; all candidates take their turn in every round, and the figure is CPU
 forward and backward pass (or of one update), the median over rounds, so that neighbours on the
 machine weigh on none of them. Extra memory is the growth of the resident set during one call, each
 in a process of its own. solo-learn is no package of a registry: its formulas are written out here.
+Memory comes as glibc and torch hand it out in any program; `--huge-pages` gives large blocks such
+pages, as our commands do, which helps the peers most.
 """
 
 from __future__ import annotations
 
 import os
 
-# Any program may call these, so malloc stays as glibc has it.
+# Any program may call these: malloc stays as glibc has it.
 os.environ.setdefault("GLIBC_TUNABLES", "")
 
 # Thread settings must stand before anything imports torch.
@@ -357,9 +359,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--huge-pages", action="store_true", help="for large blocks, by torch")
     parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if not given.huge_pages:  # torch asks when it first allocates
+        os.environ.pop("THP_MEM_ALLOC_ENABLE", None)
     warnings.simplefilter("ignore")  # of the peers
     if given.peak:
         peak_here(*given.peak)
