@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from reference import GOLDEN
 from ssl_core.networks.positions import (
@@ -50,6 +51,20 @@ def test_sincos_of_another_resolution_covers_the_same_extent() -> None:
     exact = sincos(torch.tensor([[0.5, 0.5], [0.5, 2.5], [2.5, 0.5], [2.5, 2.5]]), 16)
     torch.testing.assert_close(coarse, exact)
     assert torch.equal(sincos_grid((4, 4), 16, like=(4, 4)), sincos_grid((4, 4), 16))
+
+
+def test_tables_are_kept_but_never_without_numbers() -> None:
+    """Neither one of inference, of which no gradient can be taken, nor one of planning."""
+    with FakeTensorMode():
+        sincos_grid((5, 3), 12)
+    with torch.inference_mode():
+        table = sincos_grid((5, 3), 12)
+    assert sincos_grid((5, 3), 12) is table
+    torch.testing.assert_close(table, sincos(grid_coords((5, 3)), 12))
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+    (table * weight).sum().backward()
+    assert weight.grad is not None
+    assert sincos_grid((5, 3), 12, like=(3, 3)) is not table
 
 
 def test_too_few_dimensions_are_refused() -> None:

@@ -42,11 +42,34 @@ def sincos_grid(
     like: tuple[int, ...] | None = None,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """The table of a whole grid, float64 `[N, dim]`.
+    """The table of a whole grid, float64 `[N, dim]`; kept for the next step, so not to be written
+    to.
 
     With `like`, coordinates are those of a grid of that size covering the same extent (cell
     centres aligned), so that a model trained on `like` sees other resolutions in its own units.
     """
+    entry = (grid, dim, like, str(device))
+    if torch.compiler.is_compiling():
+        return _grid_table(*entry)
+    table = _tables.get(entry)
+    if table is None:
+        with torch.inference_mode(False):  # gradients may need it later
+            table = _grid_table(*entry)
+        if type(table) is Tensor:  # planning computes with tensors that hold nothing
+            if len(_tables) == _KEPT:
+                _tables.clear()
+            _tables[entry] = table
+    return table
+
+
+_KEPT = 32
+"""Tables; more than that are sizes of inputs that come and go."""
+_tables: dict[tuple[tuple[int, ...], int, tuple[int, ...] | None, str], Tensor] = {}
+
+
+def _grid_table(
+    grid: tuple[int, ...], dim: int, like: tuple[int, ...] | None, device: str
+) -> Tensor:
     coords = grid_coords(grid, device=device).to(torch.float64)
     if like is not None and like != grid:
         scale = torch.tensor([a / b for a, b in zip(like, grid, strict=True)], device=device)
