@@ -333,7 +333,8 @@ def test_probabilities_and_sigma() -> None:
 
 def test_all_choices_of_a_view_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Operations name every stream they ask for: two calls for all, and the same numbers."""
-    view = Augmentation(8, Normalise((0.5,), (0.5,)))
+    drawing = {"jitter": ColourJitter(), "grey": Grey(), "blur": GaussianBlur()}
+    view = Augmentation(8, Normalise((0.5,), (0.5,)), **drawing, solarise=Solarise())
     rng, sizes = Rng.at(0, 0, torch.arange(9)), torch.full((9, 2), 20)
     mixed = mock.Mock(wraps=rng_module._mix)
     monkeypatch.setattr(rng_module, "_mix", mixed)
@@ -342,6 +343,18 @@ def test_all_choices_of_a_view_are_drawn_together(monkeypatch: pytest.MonkeyPatc
     assert torch.equal(params.boxes, view.crop.sample(rng, sizes))
     assert torch.equal(params.jitter.factors, view.jitter.sample(rng).factors)
     assert torch.equal(params.sigma, view.blur.sample(rng))
+
+
+def test_what_is_never_applied_is_not_drawn() -> None:
+    """Its parameters look like drawn ones, and say that nothing happens."""
+    rng, sizes = Rng.at(0, 0, torch.arange(9)), torch.full((9, 2), 20)
+    plain = Augmentation(8, Normalise((0.5,), (0.5,))).sample(rng, sizes).provenance()
+    drawing = {"jitter": ColourJitter(), "grey": Grey(), "blur": GaussianBlur()}
+    drawn = Augmentation(8, Normalise((0.5,), (0.5,)), **drawing, solarise=Solarise())
+    for name, other in drawn.sample(rng, sizes).provenance().items():
+        assert (plain[name].shape, plain[name].dtype) == (other.shape, other.dtype), name
+    assert not any(plain[name].any() for name in ("jittered", "grey", "blur_sigma", "solarise"))
+    assert JitterParams.none(rng).codes().tolist() == [0] * 9
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,9 @@ class Rng:
         return low + _shift_right(_shift_right(self.bits(stream, *shape), 32) * (high - low), 32)
 
     def bernoulli(self, stream: Label, *shape: int, p: float | Tensor) -> Tensor:
-        """True with probability `p`, bool `[B, *shape]`."""
+        """True with probability `p`, bool `[B, *shape]`; what is certain takes no number."""
+        if isinstance(p, int | float) and not 0 < p < 1:
+            return torch.full((len(self), *shape), p > 0, device=self.device)
         return self.uniform(stream, *shape) < p
 
     def permutation(self, stream: Label, n: int) -> Tensor:

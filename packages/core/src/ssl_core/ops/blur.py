@@ -39,6 +39,8 @@ class GaussianBlur:
 
     def sample(self, rng: Rng) -> Tensor:
         """Sigma where the blur is drawn, 0 elsewhere: float32 `[B]`."""
+        if not self.p:
+            return torch.zeros(len(rng), device=rng.device)
         drawn = rng.bernoulli("blur", p=self.p)
         return drawn * rng.uniform("blur sigma", low=self.sigma[0], high=self.sigma[1])
 

@@ -93,6 +93,16 @@ class JitterParams:
     factors: Tensor
     order: Tensor
 
+    @classmethod
+    def none(cls, rng: Rng) -> JitterParams:
+        """No sample of `rng` is changed."""
+        neutral = torch.tensor([[1.0, 1.0, 1.0, 0.0]], device=rng.device)
+        return cls(
+            applied=torch.zeros(len(rng), dtype=torch.bool, device=rng.device),
+            factors=neutral.repeat(len(rng), 1),
+            order=torch.arange(4, device=rng.device).repeat(len(rng), 1),
+        )
+
     def codes(self) -> Tensor:
         """One integer per order, 0 where not applied: samples that share it can go together."""
         base = torch.tensor(_BASES, device=self.order.device)
@@ -130,6 +140,9 @@ class ColourJitter:
         return self.brightness, self.contrast, self.saturation, self.hue
 
     def sample(self, rng: Rng) -> JitterParams:
+        """All choices for the samples of `rng`."""
+        if not self.p:
+            return JitterParams.none(rng)
         factors = [
             rng.uniform(f"jitter {i}", low=max(0.0, 1 - span), high=1 + span)
             for i, span in enumerate(self.spans[:HUE])
