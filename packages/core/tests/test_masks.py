@@ -8,7 +8,7 @@ import torch
 
 from reference import GOLDEN
 from ssl_core.errors import UserError
-from ssl_core.networks.masks import RandomMasker, mask_from_order
+from ssl_core.networks.masks import RandomMasker, mask_from_order, rows_at
 from ssl_core.rng import Rng
 
 RATIOS = [0.25, 0.5, 0.6, 0.75, 0.9]
@@ -16,6 +16,21 @@ RATIOS = [0.25, 0.5, 0.6, 0.75, 0.9]
 
 def keys(rows: int, step: int = 0) -> Rng:
     return Rng.at(0, step, torch.arange(rows))
+
+
+@pytest.mark.parametrize(("samples", "trailing"), [(3, (2,)), (1, (2,)), (3, ()), (3, (2, 5))])
+def test_rows_are_those_of_each_sample_and_gradients_go_back(
+    samples: int, trailing: tuple[int, ...]
+) -> None:
+    """Against advanced indexing; a row that is asked for twice gets both gradients."""
+    ids = torch.tensor([[1, 3, 3], [0, 2, 1], [2, 2, 2]])
+    x = torch.randn(samples, 4, *trailing, dtype=torch.float64, requires_grad=True)
+    expected = x.expand(3, *x.shape[1:])[torch.arange(3).unsqueeze(1), ids]
+    rows = rows_at(x, ids)
+    assert torch.equal(rows, expected)
+    by_rows = torch.randn_like(rows)
+    ours, theirs = (torch.autograd.grad(y, x, by_rows)[0] for y in (rows, expected))
+    torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("unit", [1, 2])

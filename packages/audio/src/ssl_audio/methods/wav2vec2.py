@@ -23,6 +23,7 @@ from ssl_audio.quantisers import GumbelQuantiser
 from ssl_core.errors import UserError
 from ssl_core.methods.base import Loss, Method
 from ssl_core.networks.dropout import dropout_keys
+from ssl_core.networks.masks import rows_at
 from ssl_core.networks.span_masks import SpanMasker
 from ssl_core.rng import Rng
 from ssl_core.views import View, ViewPolicy
@@ -101,14 +102,16 @@ class Wav2Vec2(Method):
         noise = None
         if self.training:
             uniform = view.rng.uniform("gumbel", count, self.groups * self.codes, low=1e-7)
-            noise = _at(-(-uniform.log()).log(), slots).unflatten(2, (self.groups, self.codes))
+            noise = rows_at(-(-uniform.log()).log(), slots).unflatten(2, (self.groups, self.codes))
         start, end, decay = self.gumbel
         seen: Tensor = self.encoder.front_norm(local)  # type: ignore[operator]
         quantised, probabilities, codes = self.quantiser(
-            _at(seen, slots), temperature=max(start * decay ** self.progress[0], end), noise=noise
+            rows_at(seen, slots),
+            temperature=max(start * decay ** self.progress[0], end),
+            noise=noise,
         )
         return Hidden(
-            self.project_context(_at(features.tokens, slots)),
+            self.project_context(rows_at(features.tokens, slots)),
             self.project_code(quantised),
             probabilities,
             codes,
@@ -150,13 +153,8 @@ def contrast(
     """
     slots, negatives = others.shape[1:]
     flat = others.flatten(1)
-    picked = _at(quantised, flat).unflatten(1, (slots, negatives))
-    same = (_at(codes, flat).unflatten(1, (slots, negatives)) == codes.unsqueeze(2)).all(-1)
+    picked = rows_at(quantised, flat).unflatten(1, (slots, negatives))
+    same = (rows_at(codes, flat).unflatten(1, (slots, negatives)) == codes.unsqueeze(2)).all(-1)
     positive = cosine_logits(context, quantised, temperature)
     negative = cosine_logits(context.unsqueeze(2), picked, temperature)
     return frame_nce(positive, negative.masked_fill(same, -torch.inf), valid)
-
-
-def _at(x: Tensor, index: Tensor) -> Tensor:
-    """Rows `index` (`[B, M]`) of `[B, N, D]`."""
-    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))

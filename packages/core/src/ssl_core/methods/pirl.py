@@ -21,6 +21,7 @@ from ssl_core.batch import Batch
 from ssl_core.methods.base import Loss, Method, Step
 from ssl_core.methods.pretext import pooled_variants, tile_count
 from ssl_core.networks.bank import Bank
+from ssl_core.networks.masks import rows_at
 from ssl_core.networks.tiles import cut_tiles
 from ssl_core.objectives import memory_log_norm, memory_nce, moco
 from ssl_core.rng import Rng
@@ -90,7 +91,7 @@ class PIRL(Method):
         tiles = cut_tiles(cut.data, self.cells, cut.rng, share=self.share, standardise=False)
         shown = self.tile_head(pooled_variants(self, tiles, cut.rng))  # [B, n, dim]
         order = cut.rng.permutation("order", tiles.shape[1])
-        shuffled = shown.gather(1, order.unsqueeze(-1).expand_as(shown))
+        shuffled = rows_at(shown, order)
         (features,) = self.features([image])
         return Reps(
             self.image_head(features.pooled),

@@ -49,8 +49,7 @@ class Mask:
         assert self.ids_restore is not None, "only masks in drop mode have an order to restore"
         missing = self.ids_restore.shape[1] - kept.shape[1]
         fill = fill.to(kept.dtype).expand(kept.shape[0], missing, kept.shape[-1])
-        index = self.ids_restore.unsqueeze(-1).expand(-1, -1, kept.shape[-1])
-        return torch.cat([kept, fill], dim=1).gather(1, index)
+        return rows_at(torch.cat([kept, fill], dim=1), self.ids_restore)
 
     def concealed(self, x: Tensor) -> Tensor:
         """The hidden rows of `[B, N, ...]`, in drop mode `[B, H, ...]`."""
@@ -69,9 +68,14 @@ class Mask:
 
 
 def rows_at(x: Tensor, ids: Tensor) -> Tensor:
-    """The rows of `x` (`[B, N, ...]`) at `ids` (int64 `[B, M]`): `[B, M, ...]`."""
-    index = ids.reshape(*ids.shape, *[1] * (x.dim() - 2))
-    return x.gather(1, index.expand(-1, -1, *x.shape[2:]))
+    """The rows of `x` (`[B, N, ...]`, or `[1, N, ...]` for all) at `ids` (int64 `[B, M]`):
+    `[B, M, ...]`."""
+    samples, count = x.shape[:2]
+    if samples > 1:
+        ids = ids + torch.arange(0, samples * count, count, device=ids.device).unsqueeze(1)
+    # Whole rows at a time, where `gather` looks up number by number.
+    rows: Tensor = x.flatten(0, 1).index_select(0, ids.flatten()).unflatten(0, ids.shape)
+    return rows
 
 
 class Masker(Protocol):

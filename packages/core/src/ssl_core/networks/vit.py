@@ -237,7 +237,7 @@ class PatchTransformer(MaskTokens):
         elif mask.mode == "drop":
             x = self.patch_embed(mask.keep(tokens.values))
             if places is not None:
-                places = mask.keep(places.expand(x.shape[0], -1, -1))
+                places = mask.keep(places)
         elif mask.mode == "replace":
             x = self.replaced(self.patch_embed(tokens.values), mask)
         else:

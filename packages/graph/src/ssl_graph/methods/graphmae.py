@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ssl_core.encoder import Tokens
 from ssl_core.methods.masked import MaskedModel, Prediction, token_widths
-from ssl_core.networks.masks import Mask, RandomMasker
+from ssl_core.networks.masks import Mask, RandomMasker, rows_at
 from ssl_core.objectives import scaled_cosine
 from ssl_core.rng import Rng
 from ssl_core.views import ViewPolicy
@@ -82,7 +82,7 @@ def swap_some(tokens: Tokens, mask: Mask, rng: Rng, *, share: float) -> Tokens:
 
 def with_rows_of(values: Tensor, where: Tensor, source: Tensor) -> Tensor:
     """`values` `[G, N, F]` with row i replaced by row `source[i]` where `where` is True."""
-    others = values.gather(1, source[..., None].expand_as(values))
+    others = rows_at(values, source)
     return torch.where(where[..., None], others, values)
 
 

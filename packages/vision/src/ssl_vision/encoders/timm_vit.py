@@ -89,7 +89,7 @@ class TimmViT(MaskTokens):
         elif mask.mode == "drop":
             x = self._embed(mask.keep(tokens.values))
             if places is not None:
-                places = mask.keep(places.expand(x.shape[0], -1, -1))
+                places = mask.keep(places)
         elif mask.mode == "replace":
             x = self.replaced(self._embed(tokens.values), mask)
         else:
