@@ -6,12 +6,14 @@ memory, seen as `[C, H, W]`), the layout torch's resize kernel is fastest on.
 
 Rules: the size is checked against the header before anything is decoded; EXIF orientation is
 applied; alpha is dropped without compositing unless `keep_alpha`; palettes become RGB; CMYK and
-other colour spaces become RGB; an animation gives its first frame; more than 8 bits stay.
+other colour spaces become RGB; an animation gives its first frame; more than 8 bits stay, but for
+AVIF and HEIC, of which Pillow gives 8.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import io
 import struct
 import warnings
@@ -25,7 +27,7 @@ from torch import Tensor
 
 from ssl_core.data.limits import read_capped
 from ssl_core.errors import CorruptSample
-from ssl_vision import formats, tiff
+from ssl_vision import formats, jpeg2000, tiff
 from ssl_vision.dicom import read_slice
 
 MAX_PIXELS = 64_000_000
@@ -89,6 +91,13 @@ def _decode_bytes(data: bytes, max_pixels: int, keep_alpha: bool) -> Tensor:
         _check_size(header.width, header.height, max_pixels)
         if header.bits == 16 and header.channels > 1:
             return _deep_png(data, max_pixels, keep_alpha)
+    elif kind == "JPEG2000":
+        header = formats.jpeg2000_header(data)
+        _check_size(header.width, header.height, max_pixels)
+        if header.channels > 4 or (header.bits > 8 and header.channels > 1):
+            return _from_array(
+                jpeg2000.bands(data, header, max_pixels), max_pixels, channels_first=False
+            )
     elif kind == "TIFF":
         found = tiff.bands(data, max_pixels)
         if found is not None:
@@ -219,6 +228,8 @@ def _from_file_by_pillow(kind: str, data: bytes, max_pixels: int, keep_alpha: bo
 
     Image.init()
     _quiet_pillow()
+    if kind == "HEIF":
+        _add_heif()
     try:
         # The plugin itself, not `Image.open`, whose own size check warns through global state.
         image = Image.OPEN[kind][0](io.BytesIO(data), "")
@@ -228,6 +239,15 @@ def _from_file_by_pillow(kind: str, data: bytes, max_pixels: int, keep_alpha: bo
     except Exception as error:
         # Pillow's parsers raise whatever a damaged field makes them stumble over.
         raise CorruptSample(f"{kind}: {type(error).__name__}: {error}") from error
+
+
+def _add_heif() -> None:
+    """Pillow reads HEIC through a package of its own."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        raise CorruptSample("HEIC needs pillow-heif; pip install 'ssl-vision[heic]'")
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 
 
 def _quiet_pillow() -> None:

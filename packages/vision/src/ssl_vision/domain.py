@@ -25,6 +25,13 @@ from ssl_vision.methods import METHODS
 from ssl_vision.reader import ImageReader, ReaderOptions
 from ssl_vision.views import VIEWS
 
+_EXTRA_FORMATS = (
+    ("DICOM", "pydicom", "dicom"),
+    ("HEIC", "pillow_heif", "heic"),
+    ("packed TIFF, deep JPEG 2000", "imagecodecs", "tiff"),
+)
+"""What is read by an optional package: the package, and the extra that brings it."""
+
 
 class VisionDomain(Domain):
     """Images: folders, manifests, shards or data sets of JPEG, PNG and other files."""
@@ -132,18 +139,14 @@ class VisionDomain(Domain):
 
         from ssl_vision.decode import fast_decoder
 
-        found = {
-            name: bool(features.check(name)) for name in ("webp", "libtiff", "jpg_2000", "avif")
-        }
-        dicom = "pydicom" if importlib.util.find_spec("pydicom") is not None else "missing"
-        return {
-            "DICOM": dicom,
-            "JPEG": "torchvision" if fast_decoder("JPEG") is not None else "Pillow",
-            **{
-                name: "Pillow" if has else "missing; pip install --upgrade pillow"
-                for name, has in found.items()
-            },
-        }
+        readers = {"JPEG": "torchvision" if fast_decoder("JPEG") is not None else "Pillow"}
+        for name in ("webp", "libtiff", "jpg_2000", "avif"):
+            has = features.check(name)
+            readers[name] = "Pillow" if has else "missing; pip install --upgrade pillow"
+        for name, package, extra in _EXTRA_FORMATS:
+            has = importlib.util.find_spec(package) is not None
+            readers[name] = package if has else f"missing; pip install 'ssl-vision[{extra}]'"
+        return readers
 
     def corrupted(
         self, views: ViewPolicy, spec: Mapping[str, Any], name: str, severity: int

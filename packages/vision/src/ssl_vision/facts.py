@@ -59,6 +59,9 @@ def _header(kind: str, data: bytes) -> tuple[str, tuple[int, int], int, bool]:
     """(mode, (width, height), frames, whether EXIF turns it) from headers alone."""
     if kind == "TIFF":
         return _tiff(data)
+    if kind == "JPEG2000":
+        header = formats.jpeg2000_header(data)
+        return f"{header.channels} x {header.bits} bits", (header.width, header.height), 1, False
     if kind in ("NPY", "DICOM"):
         raise CorruptSample("no picture file")
     from PIL import Image

@@ -21,6 +21,11 @@ SUFFIXES = (
     ".tif",
     ".tiff",
     ".gif",
+    ".jp2",
+    ".j2k",
+    ".avif",
+    ".heic",
+    ".heif",
     ".ppm",
     ".pgm",
     ".npy",
@@ -42,8 +47,16 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"P5", "PPM"),
     (0, b"P6", "PPM"),
     (0, b"BM", "BMP"),
+    (0, b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG2000"),
     (128, b"DICM", "DICOM"),
 )
+
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"), "HEIF"),
+}
+"""What the brands of an ISO media file say about the images inside."""
 
 # Start-of-frame markers: every Cn but DHT (C4), JPG (C8) and DAC (CC).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -66,8 +79,19 @@ def sniff(data: bytes) -> str:
     for offset, magic, name in _MAGIC:
         if data[offset : offset + len(magic)] == magic:
             return name
+    for brand in _brands(data):
+        if brand in _BRANDS:
+            return _BRANDS[brand]
     shown = bytes(data[:12])
     raise CorruptSample(f"not an image file: it starts with {shown!r}" if data else "empty file")
+
+
+def _brands(data: bytes) -> list[bytes]:
+    """The major brand and the compatible ones of an ISO media file (ISO/IEC 14496-12, 4.3)."""
+    if data[4:8] != b"ftyp":
+        return []
+    end = min(int.from_bytes(data[:4], "big"), len(data))
+    return [bytes(data[8:12]), *(bytes(data[at : at + 4]) for at in range(16, end, 4))]
 
 
 def jpeg_header(data: bytes) -> Header:
@@ -105,3 +129,13 @@ def png_header(data: bytes) -> Header:
     if colour not in _PNG_CHANNELS:
         raise CorruptSample(f"PNG: colour type {colour} does not exist")
     return Header(width, height, _PNG_CHANNELS[colour], bits, indexed=colour == 3)
+
+
+def jpeg2000_header(data: bytes) -> Header:
+    """Reads the SIZ segment of the codestream, bare or in its boxes (ITU T.800, A.5.1)."""
+    at = data.find(b"\xff\x4f\xff\x51")  # start of codestream, which SIZ follows
+    if at < 0 or len(data) < at + 43:
+        raise CorruptSample("JPEG2000: truncated before its SIZ segment")
+    right, bottom, left, top = struct.unpack_from(">IIII", data, at + 8)
+    channels, depth = struct.unpack_from(">HB", data, at + 40)
+    return Header(right - left, bottom - top, channels, (depth & 0x7F) + 1)

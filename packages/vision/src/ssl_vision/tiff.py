@@ -14,7 +14,7 @@ import numpy as np
 
 from ssl_core.errors import CorruptSample
 
-_BYTES_A_PIXEL = 64
+BYTES_A_PIXEL = 64
 """Cap on a pixel's bytes over all bands, times the cap on pixels: 16 float bands of the largest."""
 
 
@@ -66,7 +66,7 @@ def _check(series: Any, max_pixels: int) -> None:
         raise CorruptSample(
             f"{width} x {height} pixels exceed the cap of {max_pixels} (max_pixels)"
         )
-    if series.nbytes > _BYTES_A_PIXEL * max_pixels:
+    if series.nbytes > BYTES_A_PIXEL * max_pixels:
         raise CorruptSample(f"TIFF: {series.nbytes} bytes of pixels are too many")
 
 
