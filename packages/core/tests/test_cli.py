@@ -263,6 +263,10 @@ def test_list_inspect_doctor_bench(tmp_path: Path) -> None:
     assert as_json("list", "methods")["methods"][:2] == ["barlow_twins", "byol"]
     assert as_json("list", "methods", "--match", "sim*") == {"methods": ["simclr"]}
     assert set(as_json("list")) == {"methods", "encoders", "views", "recipes"}
+    long = as_json("list", "--long")
+    assert long["methods"]["simclr"]["temperature"] == "0.1"
+    assert long["recipes"].keys() == set(as_json("list")["recipes"])
+    assert "temperature: 0.1" in invoke("list", "methods", "--long", "--match", "simclr").output
     invoke("samples", str(tmp_path / "data"), "--count", "20")
     looked = as_json("inspect", str(tmp_path / "data"))
     assert looked["records"] == looked["checked"] == 20

@@ -65,6 +65,16 @@ class Registry(Mapping[str, str]):
             raise UserError(f"{self.what}: {module} has no class or function {attribute!r}{hint}")
         return factory
 
+    def options(self, name: str) -> dict[str, str]:
+        """What `build` takes as `options`, with defaults as Python writes them; "" where it must
+        be given."""
+        parameters = inspect.signature(self.load(name)).parameters.values()
+        return {
+            p.name: "" if p.default is p.empty else repr(p.default)
+            for p in parameters
+            if p.kind is p.KEYWORD_ONLY
+        }
+
     def build(self, name: str, *args: Any, options: Mapping[str, Any]) -> Any:
         """Calls the factory with keyword `options`, each checked against its signature."""
         factory = self.load(name)

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ssl_core.cli.app import App, Choice, command, known, recipe_options
 from ssl_core.cli.screen import Screen
 
+if TYPE_CHECKING:
+    from ssl_core.domain import Domain
+    from ssl_core.registry import Registry
+
 _KINDS = ("methods", "encoders", "views", "recipes")
 
 
-@command("list", "list methods", "list encoders --match 'vit_*'")
+@command("list", "list methods", "list encoders --match 'vit_*'", "list views --long")
 @click.argument("kind", type=Choice(_KINDS), required=False)
 @click.option("--match", default="*", help="Only names that fit a pattern such as 'vit_*'.")
-def list_(app: App, screen: Screen, *, kind: str | None, match: str) -> None:
-    """List methods, encoders, views or recipes."""
+@click.option("--long", is_flag=True, help="With options and their defaults; of recipes, what.")
+def list_(app: App, screen: Screen, *, kind: str | None, match: str, long: bool) -> None:
+    """List methods, encoders, views or recipes.
+
+    With --long, each with the options that a recipe may set (`--set views.size=96`).
+    """
     from ssl_core.runs.config import recipe_names
 
     domain = app.domain
@@ -32,14 +42,34 @@ def list_(app: App, screen: Screen, *, kind: str | None, match: str) -> None:
     }
     chosen = {name: found[name] for name in ([kind] if kind else _KINDS)}
     shown = {name: fnmatch.filter(names, match) for name, names in chosen.items()}
+    told = {kind: _told(domain, kind, names) for kind, names in shown.items()} if long else {}
     for name, names in shown.items():
         if not kind:
             screen.say(f"{name}:")
         for entry in names:
             screen.say(entry if kind else f"  {entry}")
+            if long:
+                screen.say(textwrap.indent(_lines(told[name][entry]), "      "))
     if not kind:
         screen.say(f"\n`{app.program} list encoders` also shows those of other libraries")
-    screen.result(shown)
+    screen.result(told if long else shown)
+
+
+def _told(domain: Domain, kind: str, names: Sequence[str]) -> dict[str, Any]:
+    """The options of methods, views and encoders, the description of recipes."""
+    from ssl_core.runs.config import shipped
+
+    if kind == "recipes":
+        return {name: shipped(domain, name).get("description", "") for name in names}
+    registry: Registry = getattr(domain, kind)
+    # Those of other libraries are not ours to list.
+    return {name: registry.options(name) if name in registry else {} for name in names}
+
+
+def _lines(told: str | Mapping[str, str]) -> str:
+    if isinstance(told, str):
+        return told
+    return "\n".join(f"{name}: {default or '(must be given)'}" for name, default in told.items())
 
 
 @command("doctor", "doctor --json")
