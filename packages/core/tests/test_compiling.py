@@ -51,3 +51,18 @@ def test_loops_whose_code_cannot_be_kept_are_compiled_all_the_same() -> None:
     space: dict = {}
     exec("def double(x):\n    return 2 * x", space)  # of no file, beside which nothing is kept
     assert kept()(space["double"])(3) == 6
+
+
+def test_the_first_compilation_is_announced_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = pytest.importorskip("numba.core.event")
+    listeners: list = []
+    monkeypatch.setattr(event, "register", lambda kind, listener: listeners.append(listener))
+    compiling._announce.__wrapped__()
+    for _ in range(2):
+        for status in (event.EventStatus.START, event.EventStatus.END):
+            listeners[0].notify(event.Event("numba:compile", status))
+    assert [r.message for r in caplog.records] == [
+        "compiling loops for this processor: some seconds, once"
+    ]

@@ -7,6 +7,7 @@ their source or in the user's cache folder. They hold no lock of the interpreter
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -19,6 +20,8 @@ from warnings import warn
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+
+_log = logging.getLogger("ssl_core")
 
 
 def compiled(module: str, device: torch.device) -> ModuleType | None:
@@ -47,10 +50,30 @@ def _module(name: str) -> ModuleType | None:
     if find_spec("numba") is None:
         return None
     try:
+        _announce()
         return import_module(name)
     except ImportError as reason:  # numba refuses versions of numpy that are newer than itself
         warn(f"numba does not load, so torch's calls do the work of {name}: {reason}", stacklevel=3)
         return None
+
+
+@cache
+def _announce() -> None:
+    """Has the first compilation of this process told, in which nothing else seems to happen."""
+    from numba.core import event
+
+    class Told(event.Listener):
+        said = False
+
+        def on_start(self, event: Any) -> None:
+            if not self.said:
+                _log.warning("compiling loops for this processor: some seconds, once")
+            self.said = True
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    event.register("numba:compile", Told())  # type: ignore[no-untyped-call]
 
 
 def kept(**options: Any) -> Callable[[Callable[..., Any]], Any]:
