@@ -198,7 +198,7 @@ def _say_doubles(screen: Screen, doubles: list[dict[str, Any]] | None) -> None:
         return
     across = [pair for pair in doubles if pair["across"]]
     confused = [pair for pair in doubles if pair["labels_differ"]]
-    screen.say(f"{len(doubles)} pairs of nearly equal records")
+    screen.say(f"pairs of nearly equal records: {len(doubles)}")
     for what, pairs in (
         ("lie on both sides of the hold-out and make scores too good", across),
         ("have different labels", confused),

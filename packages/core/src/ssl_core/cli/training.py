@@ -174,7 +174,8 @@ def _show(app: App, screen: Screen, run: Run) -> None:
     screen.rivals(summary)
     if summary["corrupt"]:
         screen.say(
-            f"{summary['corrupt']} records could not be read; reasons are in {run.corrupt_file}"
+            f"records that could not be read: {summary['corrupt']}; "
+            f"reasons are in {run.corrupt_file}"
         )
     screen.say(f"\nrun     {run.path}")
     screen.say(f"report  {run.report_file}")

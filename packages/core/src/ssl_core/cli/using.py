@@ -153,14 +153,14 @@ def embed(
         advance=told_on_stderr() if progress else None,
     )
     if found.resumed:
-        screen.say(f"{found.resumed} records had been embedded before")
+        screen.say(f"records embedded before: {found.resumed}")
     for failure in found.failures[:20]:
         screen.say(f"left out {failure.key}: {failure.reason}")
     skipped = len(found.failures)
     screen.say(
         f"{found.count} vectors of {found.dim} numbers in "
         + ", ".join(str(file) for file in found.files)
-        + (f"; {skipped} records could not be read" if skipped else "")
+        + (f"; records that could not be read: {skipped}" if skipped else "")
     )
     screen.result(
         {
