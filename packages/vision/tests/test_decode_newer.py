@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, features
 
+from image_files import damage, encoded, hwc, smooth
 from ssl_core.errors import CorruptSample
 from ssl_core.recipe import Data
 from ssl_vision import VISION, formats
@@ -31,15 +30,12 @@ SURE = {
 
 
 def pixels(mode: str = "RGB") -> Image.Image:
-    """Smooth colour of 37 x 24, no two corners alike."""
-    y, x = np.mgrid[:24, :37]
-    return Image.fromarray(np.stack([x * 6, y * 10, (x + y) * 4], 2).astype(np.uint8)).convert(mode)
+    return Image.fromarray(smooth()).convert(mode)
 
 
-def encoded(image: Image.Image, kind: str, **options) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **{**SURE[kind], **options})
-    return stream.getvalue()
+def file(kind: str, mode: str = "RGB", **options) -> bytes:
+    """As near to lossless as the format goes."""
+    return encoded(pixels(mode), kind, **{**SURE[kind], **options})
 
 
 def deep(channels: int, codec: str = "jp2") -> tuple[np.ndarray, bytes]:
@@ -49,15 +45,11 @@ def deep(channels: int, codec: str = "jp2") -> tuple[np.ndarray, bytes]:
     return noise, bytes(data)
 
 
-def hwc(image: torch.Tensor) -> np.ndarray:
-    return image.permute(1, 2, 0).numpy()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])
 def test_pixels_return(kind: str, mode: str) -> None:
     """To the bit, but for the turn through YCbCr; alpha is dropped, grey of videos is colour."""
-    got = hwc(decode_image(encoded(pixels(mode), kind))).astype(int)
+    got = hwc(decode_image(file(kind, mode))).astype(int)
     expected = np.asarray(pixels(mode)).reshape(24, 37, -1)[..., :3]
     if kind != "JPEG2000":
         expected = np.broadcast_to(expected, (24, 37, 3)) if got.shape[2] == 3 else expected
@@ -67,7 +59,7 @@ def test_pixels_return(kind: str, mode: str) -> None:
 
 @pytest.mark.parametrize("boxed", [True, False])
 def test_jpeg_2000_with_and_without_boxes(boxed: bool) -> None:
-    data = encoded(pixels(), "JPEG2000", no_jp2=not boxed)
+    data = file("JPEG2000", no_jp2=not boxed)
     assert sniff(data) == "JPEG2000"
     assert jpeg2000_header(data) == formats.Header(37, 24, 3, 8)
     assert np.array_equal(hwc(decode_image(data)), np.asarray(pixels()))
@@ -85,13 +77,13 @@ def test_all_bands_and_bits_of_jpeg_2000_stay(channels: int, codec: str) -> None
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     _, data = deep(5)
-    heic = encoded(pixels(), "HEIF")
+    heic = file("HEIF")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CorruptSample, match=r"5 channels with 16 bits needs imagecodecs; pip"):
         decode_image(data)
     with pytest.raises(CorruptSample, match=r"HEIC needs pillow-heif; pip install"):
         decode_image(heic)
-    decode_image(encoded(pixels(), "JPEG2000"))  # which Pillow reads
+    decode_image(file("JPEG2000"))  # which Pillow reads
 
 
 def test_brands_tell_avif_from_heic() -> None:
@@ -109,32 +101,26 @@ def test_brands_tell_avif_from_heic() -> None:
 def test_avif_is_turned() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    got = hwc(decode_image(encoded(pixels(), "AVIF", exif=exif))).astype(int)
+    got = hwc(decode_image(file("AVIF", exif=exif))).astype(int)
     assert np.abs(got - np.rot90(np.asarray(pixels()), -1)).max() <= 4
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "bands"])
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])
 def test_truncated_files_are_corrupt(kind: str, share: float) -> None:
-    data = deep(5)[1] if kind == "bands" else encoded(pixels(), kind)
+    data = deep(5)[1] if kind == "bands" else file(kind)
     with pytest.raises(CorruptSample):
         decode_image(data[: int(len(data) * share)])
 
 
 def test_random_damage_raises_nothing_but_corrupt() -> None:
     rng = np.random.default_rng(5)
-    for data in (*(encoded(pixels(), kind) for kind in KINDS), deep(5)[1]):
-        original = np.frombuffer(data, np.uint8)
-        for _ in range(40):
-            damaged = original.copy()
-            places = rng.integers(3, min(len(damaged), 400), 3)
-            damaged[places] = rng.integers(0, 256, 3)
-            with contextlib.suppress(CorruptSample):
-                assert decode_image(damaged.tobytes(), max_pixels=100_000).ndim == 3
+    for data in (*(file(kind) for kind in KINDS), deep(5)[1]):
+        damage(data, rng)
 
 
 def test_bombs_are_refused_from_the_header() -> None:
-    for data in (encoded(pixels(), "JPEG2000"), deep(5)[1]):
+    for data in (file("JPEG2000"), deep(5)[1]):
         at = data.index(b"\xff\x4f\xff\x51")
         sides = (60_000).to_bytes(4, "big")
         wide = data[: at + 8] + sides + sides + data[at + 16 :]
@@ -142,7 +128,7 @@ def test_bombs_are_refused_from_the_header() -> None:
             decode_image(wide)
     for kind in KINDS:
         with pytest.raises(CorruptSample, match="37 x 24 pixels exceed the cap of 100"):
-            decode_image(encoded(pixels(), kind), max_pixels=100)
+            decode_image(file(kind), max_pixels=100)
     data = deep(5)[1]
     at = data.index(b"\xff\x4f\xff\x51")
     many = data[: at + 40] + (16_000).to_bytes(2, "big") + data[at + 42 :]
@@ -152,7 +138,7 @@ def test_bombs_are_refused_from_the_header() -> None:
 
 def test_inspect_tells_them(tmp_path) -> None:
     for number, kind in enumerate(KINDS):
-        (tmp_path / f"{number}.heic").write_bytes(encoded(pixels(), kind))
+        (tmp_path / f"{number}.heic").write_bytes(file(kind))
     (tmp_path / "bands.jp2").write_bytes(deep(13)[1])
     found = VISION.facts(VISION.open(Data(path=str(tmp_path))), range(1 + len(KINDS)))
     assert found["formats"] == {"JPEG2000": 2} | dict.fromkeys(KINDS[1:], 1)
