@@ -20,7 +20,7 @@ def bands(data: bytes, header: Header, max_pixels: int) -> np.ndarray:
 
     Raises `CorruptSample` when the file is damaged or too large, or imagecodecs is missing.
     """
-    size = header.width * header.height * header.channels * (1 + (header.bits > 8))
+    size = header.width * header.height * header.channels * -(-header.bits // 8)
     if size > BYTES_A_PIXEL * max_pixels:
         raise CorruptSample(f"JPEG2000: {size} bytes of pixels are too many")
     if importlib.util.find_spec("imagecodecs") is None:
