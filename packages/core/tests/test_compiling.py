@@ -60,9 +60,11 @@ def test_the_first_compilation_is_announced_once(
     listeners: list = []
     monkeypatch.setattr(event, "register", lambda kind, listener: listeners.append(listener))
     compiling._announce.__wrapped__()
-    for _ in range(2):
+    for module, said in [("users.own", 0), (LOOPS, 1), ("ssl_core.ops.loops.resize", 1)]:
+        function = SimpleNamespace(py_func=SimpleNamespace(__module__=module))
         for status in (event.EventStatus.START, event.EventStatus.END):
-            listeners[0].notify(event.Event("numba:compile", status))
+            listeners[0].notify(event.Event("numba:compile", status, {"dispatcher": function}))
+        assert len(caplog.records) == said
     assert [r.message for r in caplog.records] == [
         "compiling loops for this processor: some seconds, once"
     ]

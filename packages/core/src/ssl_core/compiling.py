@@ -66,9 +66,10 @@ def _announce() -> None:
         said = False
 
         def on_start(self, event: Any) -> None:
-            if not self.said:
+            module = event.data["dispatcher"].py_func.__module__ or ""  # of no file: none
+            if module.startswith("ssl_core.") and not self.said:
                 _log.warning("compiling loops for this processor: some seconds, once")
-            self.said = True
+                self.said = True
 
         def on_end(self, event: Any) -> None:
             pass
