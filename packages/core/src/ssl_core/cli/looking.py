@@ -24,11 +24,12 @@ _KINDS = ("methods", "encoders", "views", "recipes")
 @command("list", "list methods", "list encoders --match 'vit_*'", "list views --long")
 @click.argument("kind", type=Choice(_KINDS), required=False)
 @click.option("--match", default="*", help="Only names that fit a pattern such as 'vit_*'.")
-@click.option("--long", is_flag=True, help="With options and their defaults; of recipes, what.")
+@click.option("--long", is_flag=True, help="With options and their defaults; recipes with a line.")
 def list_(app: App, screen: Screen, *, kind: str | None, match: str, long: bool) -> None:
     """List methods, encoders, views or recipes.
 
-    With --long, each with the options that a recipe may set (`--set views.size=96`).
+    With --long, each with the options that a recipe may set (`--set views.size=96`), and
+    recipes with what they are.
     """
     from ssl_core.runs.config import recipe_names
 
@@ -42,13 +43,13 @@ def list_(app: App, screen: Screen, *, kind: str | None, match: str, long: bool)
     }
     chosen = {name: found[name] for name in ([kind] if kind else _KINDS)}
     shown = {name: fnmatch.filter(names, match) for name, names in chosen.items()}
-    told = {kind: _told(domain, kind, names) for kind, names in shown.items()} if long else {}
+    told = {name: _told(domain, name, names) if long else {} for name, names in shown.items()}
     for name, names in shown.items():
         if not kind:
             screen.say(f"{name}:")
         for entry in names:
             screen.say(entry if kind else f"  {entry}")
-            if long:
+            if told[name].get(entry):
                 screen.say(textwrap.indent(_lines(told[name][entry]), "      "))
     if not kind:
         screen.say(f"\n`{app.program} list encoders` also shows those of other libraries")
