@@ -69,7 +69,7 @@ class Mask:
 
 def rows_at(x: Tensor, ids: Tensor) -> Tensor:
     """The rows of `x` (`[B, N, ...]`, or `[1, N, ...]` for all) at `ids` (int64 `[B, M]`):
-    `[B, M, ...]`."""
+    `[B, M, ...]`. That ids lie in [0, N) is not checked: others name another sample's rows."""
     samples, count = x.shape[:2]
     if samples > 1:
         ids = ids + torch.arange(0, samples * count, count, device=ids.device).unsqueeze(1)
