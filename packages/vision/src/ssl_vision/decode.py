@@ -224,16 +224,8 @@ def _supported(array: np.ndarray) -> np.ndarray:
 
 
 def _from_file_by_pillow(kind: str, data: bytes, max_pixels: int, keep_alpha: bool) -> Tensor:
-    from PIL import Image
-
-    Image.init()
-    _quiet_pillow()
-    if kind == "HEIF":
-        _add_heif()
     try:
-        # The plugin itself, not `Image.open`, whose own size check warns through global state.
-        image = Image.OPEN[kind][0](io.BytesIO(data), "")
-        return _from_pillow(image, max_pixels, keep_alpha)
+        return _from_pillow(opened(kind, data), max_pixels, keep_alpha)
     except (CorruptSample, MemoryError):
         raise
     except Exception as error:
@@ -241,13 +233,20 @@ def _from_file_by_pillow(kind: str, data: bytes, max_pixels: int, keep_alpha: bo
         raise CorruptSample(f"{kind}: {type(error).__name__}: {error}") from error
 
 
-def _add_heif() -> None:
-    """Pillow reads HEIC through a package of its own."""
-    if importlib.util.find_spec("pillow_heif") is None:
-        raise CorruptSample("HEIC needs pillow-heif; pip install 'ssl-vision[heic]'")
-    import pillow_heif
+def opened(kind: str, data: bytes) -> Any:
+    """A file of this kind as a Pillow image, of which only the header is read."""
+    from PIL import Image
 
-    pillow_heif.register_heif_opener()
+    Image.init()
+    _quiet_pillow()
+    if kind == "HEIF":
+        if importlib.util.find_spec("pillow_heif") is None:
+            raise CorruptSample("HEIC needs pillow-heif; pip install 'ssl-vision[heic]'")
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    # The plugin itself, not `Image.open`, whose own size check warns through global state.
+    return Image.OPEN[kind][0](io.BytesIO(data), "")
 
 
 def _quiet_pillow() -> None:

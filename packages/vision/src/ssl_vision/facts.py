@@ -13,6 +13,7 @@ from ssl_core.data.heads import evenly
 from ssl_core.data.limits import read_bytes
 from ssl_core.errors import CorruptSample
 from ssl_vision import formats
+from ssl_vision.decode import opened
 
 LOOKED_AT = 200
 """Files whose headers are read."""
@@ -64,9 +65,7 @@ def _header(kind: str, data: bytes) -> tuple[str, tuple[int, int], int, bool]:
         return f"{header.channels} x {header.bits} bits", (header.width, header.height), 1, False
     if kind in ("NPY", "DICOM"):
         raise CorruptSample("no picture file")
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data)) as image:
+    with opened(kind, data) as image:
         turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
         return image.mode, image.size, getattr(image, "n_frames", 1), turned
 
