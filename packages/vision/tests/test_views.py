@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from ssl_core import rng as rng_module
+from ssl_core.batch import Batch
 from ssl_core.ops import rows
 from ssl_core.ops.blur import GaussianBlur
 from ssl_core.ops.colour import (
@@ -343,6 +345,26 @@ def test_all_choices_of_a_view_are_drawn_together(monkeypatch: pytest.MonkeyPatc
     assert torch.equal(params.boxes, view.crop.sample(rng, sizes))
     assert torch.equal(params.jitter.factors, view.jitter.sample(rng).factors)
     assert torch.equal(params.sigma, view.blur.sample(rng))
+
+
+@pytest.mark.parametrize("p", [0.0, 0.5])
+def test_no_number_is_made_on_the_device_at_once(p: float, monkeypatch) -> None:
+    """A copy from the host that an accelerator is waited for; without colours nothing is read back
+    from the augmentation's own choices, either."""
+    monkeypatch.setenv("SSL_COMPILED", "0")
+    view = Augmentation(8, Normalise((0.5,) * 3, (0.5,) * 3), jitter=ColourJitter(p=p))
+    batch = Batch(torch.randint(0, 256, (6, 3, 20, 20), dtype=torch.uint8), *[torch.arange(6)] * 2)
+    rng, made = Rng.at(0, 0, batch.ids), torch.tensor
+    view(batch, rng)  # what is kept from then on
+
+    def tensor(values, *, dtype=None):  # no device
+        return made(values, dtype=dtype)
+
+    monkeypatch.setattr(torch, "tensor", tensor)
+    monkeypatch.setattr(Tensor, "new_tensor", None)
+    if not p:
+        monkeypatch.setattr(JitterParams, "codes", None)
+    assert view(batch, rng).data.shape == (6, 3, 8, 8)
 
 
 def test_what_is_never_applied_is_not_drawn() -> None:

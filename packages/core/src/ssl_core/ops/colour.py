@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ssl_core.ops.geometry import check_probability
 from ssl_core.ops.rows import change, change_drawn, runs, worth_gathering
+from ssl_core.ops.sending import sent
 from ssl_core.rng import Rng
 
 LUMA = (0.2989, 0.587, 0.114)
@@ -96,7 +97,7 @@ class JitterParams:
     @classmethod
     def none(cls, rng: Rng) -> JitterParams:
         """No sample of `rng` is changed."""
-        neutral = torch.tensor([[1.0, 1.0, 1.0, 0.0]], device=rng.device)
+        neutral = sent([1.0, 1.0, 1.0, 0.0], rng.device)
         return cls(
             applied=torch.zeros(len(rng), dtype=torch.bool, device=rng.device),
             factors=neutral.repeat(len(rng), 1),
@@ -105,7 +106,7 @@ class JitterParams:
 
     def codes(self) -> Tensor:
         """One integer per order, 0 where not applied: samples that share it can go together."""
-        base = torch.tensor(_BASES, device=self.order.device)
+        base = sent(_BASES, self.order.device)
         return ((self.order * base).sum(1) + 1) * self.applied
 
 
@@ -246,5 +247,5 @@ class Normalise:
     def apply(self, x: Tensor) -> Tensor:
         """In place: `[B, C, H, W]`."""
         shape = (1, -1, 1, 1)
-        mean = x.new_tensor(self.mean).view(shape)
-        return x.sub_(mean).div_(x.new_tensor(self.std).view(shape))
+        mean, std = (sent(v, x.device, x.dtype).view(shape) for v in (self.mean, self.std))
+        return x.sub_(mean).div_(std)

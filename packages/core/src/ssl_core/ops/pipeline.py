@@ -21,6 +21,7 @@ from ssl_core.ops.colour import ColourJitter, Grey, JitterParams, Normalise, Sol
 from ssl_core.ops.fused import fused
 from ssl_core.ops.geometry import HorizontalFlip, RandomResizedCrop
 from ssl_core.ops.pixels import Interpolation, Ragged, crop_resize, image_sizes
+from ssl_core.ops.sending import sent
 from ssl_core.rng import Rng
 from ssl_core.views import View
 
@@ -116,7 +117,7 @@ class Augmentation:
             )
             finish(x, rows)
             if not together:
-                out.index_copy_(0, torch.tensor(rows, device=out.device), x)
+                out.index_copy_(0, sent(rows, out.device), x)
         return out
 
     def _groups(self, order: list[int], channels: int, device: torch.device) -> Iterator[list[int]]:
@@ -164,12 +165,14 @@ class Stages:
 
     def __init__(self, augmentation: Augmentation, params: ViewParams) -> None:
         self._augmentation, self._params = augmentation, params
-        self._codes: list[int] = params.jitter.codes().tolist()
+        # Orders are read from the device only where there are any.
+        drawn = augmentation.jitter.p > 0
+        self._codes: list[int] = params.jitter.codes().tolist() if drawn else [0] * len(params.flip)
         self.order = sorted(range(len(self._codes)), key=self._codes.__getitem__)
 
     def __call__(self, x: Tensor, rows: list[int]) -> Tensor:
         chain, params = self._augmentation, self._params
-        index = torch.tensor(rows, device=x.device)
+        index = sent(rows, x.device)
         codes = [self._codes[row] for row in rows]
         x = chain.jitter.apply(x, codes, params.jitter.factors[index])
         if chain.grey.p:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ssl_core.ops.fused import fused
+from ssl_core.ops.sending import sent
 
 # The operators behind `F.interpolate(..., antialias=True)`: at small sizes its checks cost as much.
 _AA_KERNELS = {
@@ -32,8 +33,8 @@ Interpolation = Literal["bilinear", "bicubic"]
 def image_sizes(data: Tensor | Ragged) -> Tensor:
     """Height and width of every image, int64 `[B, 2]` on the images' device."""
     if isinstance(data, Tensor):
-        return torch.tensor(data.shape[2:], device=data.device).expand(len(data), 2)
-    return torch.tensor([image.shape[1:] for image in data], device=data[0].device)
+        return sent(data.shape[2:], data.device).expand(len(data), 2)
+    return sent([image.shape[1:] for image in data], data[0].device)
 
 
 def crop_resize(
@@ -124,7 +125,7 @@ def _batched(
     picked: list[int],
 ) -> Tensor:
     if picked != list(range(len(data))):
-        index = torch.tensor(picked, device=boxes.device)
+        index = sent(picked, boxes.device)
         boxes, flip = boxes[index], None if flip is None else flip[index]
         shown = [i % len(data) for i in picked]
         data = data[shown] if isinstance(data, Tensor) else [data[i] for i in shown]

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from ssl_core.ops.sending import sent
 
 _FEW = 4
 """So many stretches of a group are changed in place, one by one."""
@@ -44,6 +45,6 @@ def change(x: Tensor, rows: slice | list[int], make: Callable[[Tensor], Tensor])
     if isinstance(rows, slice):
         x[rows].copy_(make(x[rows]))
         return
-    index = torch.tensor(rows, device=x.device)
+    index = sent(rows, x.device)
     some = x.index_select(0, index)
     x.index_copy_(0, index, make(some).expand_as(some))

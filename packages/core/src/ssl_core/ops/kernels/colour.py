@@ -16,6 +16,7 @@ import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 from ssl_core.ops.colour import CONTRAST, HUE, LUMA, SATURATION
+from ssl_core.ops.sending import sent
 
 if TYPE_CHECKING:
     from ssl_core.ops.pipeline import Augmentation, ViewParams
@@ -48,7 +49,7 @@ class Chain:
                 steps.masked_fill_(steps == op, _NONE)
         given = [steps, params.jitter.factors, params.grey, params.sigma, params.solarise]
         if rows != self.order:
-            index = torch.tensor(rows, device=x.device)
+            index = sent(rows, x.device)
             given = [values[index] for values in given]
         steps, factors, grey, sigma, solarise = (values.contiguous() for values in given)
         count, _, height, width = x.shape

@@ -16,6 +16,7 @@ import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 from ssl_core.ops.pixels import SUPPORT, padded
+from ssl_core.ops.sending import sent
 
 
 def crop(
@@ -33,7 +34,7 @@ def crop(
     """
     images = padded(data)
     if rows != list(range(len(boxes))):
-        index = torch.tensor(rows, device=boxes.device)
+        index = sent(rows, boxes.device)
         boxes, flip = boxes[index], flip[index]
         shown = index % len(images)
     else:
